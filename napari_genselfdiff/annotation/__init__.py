@@ -1,0 +1,1 @@
+"""Tasks, the annotation store and its journal."""

@@ -1,0 +1,1 @@
+"""The diffusion backbone: noise schedules, U-Net, heads, samplers, weights."""

@@ -1,0 +1,1 @@
+"""How weights change: pre-training, fine-tuning and refining with one loop."""

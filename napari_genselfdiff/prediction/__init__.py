@@ -1,0 +1,1 @@
+"""From slide pixels to label maps."""

@@ -1,0 +1,1 @@
+"""Model folders, cards and versions."""

@@ -1,0 +1,1 @@
+"""Lazy reading of whole-slide images."""
