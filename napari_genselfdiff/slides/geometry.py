@@ -1,7 +1,7 @@
 """Rectangles and grids: whole-pixel regions in (y, x), half-open, and how grids map to level 0.
 
-The grid with downsample ``d`` starts at the slide's origin; its pixel ``i`` covers the level-0 interval
-``[i * d, (i + 1) * d)``. ``d = 1`` is level 0 itself, ``d < 1`` is finer than the slide.
+The grid with downsample ``d`` starts at the slide's origin; its pixel ``i`` covers the level-0
+interval ``[i * d, (i + 1) * d)``. ``d = 1`` is level 0 itself, ``d < 1`` is finer than the slide.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Region:
                 raise ConfigError(message) from error
         if self.height < 1 or self.width < 1:
             raise ConfigError(
-                f"region of {self.height} x {self.width} pixels; height and width must be at least 1"
+                f"region of {self.height} x {self.width} pixels; at least 1 x 1 is needed"
             )
 
     @property
