@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from napari_genselfdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 Schedule = Literal["quadratic", "linear", "cosine", "sigmoid"]
 Weighting = Literal["uniform", "p2", "min_snr"]
@@ -69,14 +72,14 @@ class NoiseSchedule:
     """The forward process q(x_t | x_0) of a fixed sequence of β."""
 
     def __init__(self, config: NoiseConfig) -> None:
-        make = {
+        make: dict[Schedule, Callable[[int], Tensor]] = {
             "quadratic": quadratic_betas,
             "linear": linear_betas,
             "cosine": cosine_betas,
             "sigmoid": sigmoid_betas,
-        }[config.schedule]
+        }
         self.config = config
-        self.betas = make(config.timesteps)
+        self.betas = make[config.schedule](config.timesteps)
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
 
     @property

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from napari_genselfdiff.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
 
 _BLOCK = {
     "mlp.1": "time",

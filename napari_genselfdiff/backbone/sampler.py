@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from napari_genselfdiff.backbone.noise import NoiseSchedule, Prediction
+if TYPE_CHECKING:
+    from napari_genselfdiff.backbone.noise import NoiseSchedule, Prediction
 
 Network = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,7 +49,8 @@ def ddpm_step(
     """One stochastic reverse step x_t → x_{t-1} of an ε-network (Ho et al. 2020, algorithm 2)."""
     times = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
     beta, alpha_bar = schedule.betas[t].item(), schedule.alpha_bar[t].item()
-    mean = (x_t - beta / (1 - alpha_bar) ** 0.5 * network(x_t, times)) / (1 - beta) ** 0.5
+    mean: Tensor = (x_t - beta / (1 - alpha_bar) ** 0.5 * network(x_t, times)) / (1 - beta) ** 0.5
     if t == 0:
         return mean
-    return mean + schedule.posterior_variance[t].sqrt().item() * noise
+    sigma = float(schedule.posterior_variance[t].sqrt())
+    return mean + sigma * noise

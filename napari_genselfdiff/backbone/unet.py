@@ -69,7 +69,8 @@ class UNetConfig:
     def from_dict(cls, values: dict[str, Any]) -> UNetConfig:
         """Read what :meth:`to_dict` wrote; ConfigError for unknown or missing fields."""
         try:
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+            fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            return cls(**fields)
         except TypeError as err:
             raise ConfigError(f"the network description does not fit this version: {err}") from err
 
@@ -118,11 +119,15 @@ class UNet(nn.Module):
         dims = config.dims
         self.time_embedding = TimeEmbedding(dims[0])
         self.stem = nn.Conv2d(
-            3 * config.patch**2, config.init_dim, config.stem_kernel, padding=config.stem_kernel // 2
+            3 * config.patch**2,
+            config.init_dim,
+            config.stem_kernel,
+            padding=config.stem_kernel // 2,
         )
         ins = (config.init_dim, *dims[:-1])
         self.encoder = nn.ModuleList(
-            Level(i, o, kind, config) for i, o, kind in zip(ins, dims, config.attention, strict=True)
+            Level(i, o, kind, config)
+            for i, o, kind in zip(ins, dims, config.attention, strict=True)
         )
         self.down = nn.ModuleList(nn.Conv2d(d, d, 4, 2, 1) for d in dims[:-1])
         time_dim = 4 * dims[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import torch
@@ -13,6 +13,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from napari_genselfdiff.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MAX_BYTES = 2 * 1024**3
 

@@ -1,0 +1,97 @@
+"""Pre-training: the backbone learns to denoise tissue, without labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from napari_genselfdiff.backbone.heads import Denoiser
+from napari_genselfdiff.backbone.noise import NoiseSchedule
+from napari_genselfdiff.backbone.sampler import ddim
+from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
+from napari_genselfdiff.backbone.weights import write_weights
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.data import PatchSampler
+from napari_genselfdiff.learning.loop import Report, TrainState
+from napari_genselfdiff.learning.objectives import Denoising
+from napari_genselfdiff.learning.run import RunFolder, run
+from napari_genselfdiff.learning.sources import unlabelled_sources
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from napari_genselfdiff.learning.recipe import PretrainRecipe
+
+
+def pretrain(
+    recipe: PretrainRecipe,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Report]:
+    """Pre-train after ``recipe`` into ``out``, yielding one report per step.
+
+    Writes ``weights.safetensors`` (the moving average, for use), ``checkpoint.pt`` (full state,
+    for ``resume``), ``log.csv``, ``recipe.json`` and ``denoised.png``.
+    """
+    folder = RunFolder(out, recipe, resume=resume)
+    torch.manual_seed(recipe.loop.seed)
+    model = Denoiser(_preset(recipe.preset))
+    sampler = PatchSampler(unlabelled_sources(recipe.data), recipe.patch, recipe.loop.seed)
+    schedule = NoiseSchedule(recipe.noise)
+    objective = Denoising(schedule, recipe.weighting, recipe.prediction, recipe.loop.seed)
+    state = TrainState.create(model, recipe.loop, device)
+
+    def snapshot() -> None:
+        write_weights(out / "weights.safetensors", state.ema.model)
+        write_denoised(out / "denoised.png", state.ema.model, objective, sampler)
+
+    yield from run(
+        folder,
+        state,
+        sampler.batch,
+        objective,
+        recipe.loop,
+        every_images=recipe.snapshots.every_images,
+        snapshot=snapshot,
+        should_stop=should_stop,
+    )
+
+
+def write_denoised(
+    path: Path, model: torch.nn.Module, objective: Denoising, sampler: PatchSampler
+) -> None:
+    """Picture of real patches, the same noised at t = 250, and what DDIM makes of them.
+
+    Sample indices far beyond any run are used, so the patches are not the ones trained on.
+    """
+    from skimage.io import imsave
+
+    start, count = min(250, objective.schedule.timesteps - 1), 6
+    indices = range(2**40, 2**40 + count)
+    device = next(model.parameters()).device
+    clean = sampler.batch(indices).images.to(device)
+    noise, _ = objective.draw(indices, tuple(clean.shape[1:]))
+    t = torch.full((count,), start, device=device)
+    noised = objective.schedule.add_noise(clean, noise.to(device), t)
+    restored = ddim(
+        model,
+        objective.schedule,
+        noised,
+        start=start,
+        steps=20,
+        prediction=objective.prediction,
+    )
+    rows = [torch.cat(list(images), dim=2) for images in (clean, noised.clamp(-1, 1), restored)]
+    picture = ((torch.cat(rows, dim=1) + 1) * 127.5).round().to(torch.uint8)
+    imsave(path, picture.permute(1, 2, 0).cpu().numpy(), check_contrast=False)
+
+
+def _preset(name: str) -> UNetConfig:
+    if name not in PRESETS:
+        raise ConfigError(f"the preset must be one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]

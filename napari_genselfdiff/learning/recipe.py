@@ -1,0 +1,167 @@
+"""Recipes: what a training run does, as a checked TOML file with KEY=VALUE overrides."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_genselfdiff.backbone.noise import NoiseConfig, Prediction, Weighting
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.augment import StainJitter
+from napari_genselfdiff.learning.data import PatchConfig
+from napari_genselfdiff.learning.loop import LoopConfig
+from napari_genselfdiff.learning.objectives import Segmentation
+from napari_genselfdiff.registry.card import TaskSpec
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSet(_Strict):
+    """How the images of one folder are to be read; ``weight`` is each image's share of patches.
+
+    ``stretch_x`` undoes a squeeze of the columns at the source (1.33 = widen by a third).
+    """
+
+    folder: str
+    mpp: float | None = Field(default=None, gt=0.05, lt=20)
+    stretch_x: float = Field(default=1.0, gt=0.2, lt=5)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class UnlabelledData(_Strict):
+    """Images or slides: a list of paths under ``root``, or everything in ``folders``."""
+
+    root: str = ""
+    list: str | None = None
+    folders: tuple[str, ...] = ()
+    sets: tuple[ImageSet, ...] = ()
+
+
+class LabelledSet(_Strict):
+    """A folder with ``images/`` and ``masks/`` paired by stem, and the list of stems to use."""
+
+    folder: str
+    list: str | None = None
+    mpp: float | None = Field(default=None, gt=0.05, lt=20)
+    weight: float = Field(default=1.0, gt=0)
+
+
+class LabelledData(_Strict):
+    """Labelled sets under one root."""
+
+    root: str = ""
+    sets: tuple[LabelledSet, ...]
+
+
+class Snapshots(_Strict):
+    """How often, in images seen, the full state and the usable weights are written."""
+
+    every_images: int = Field(default=2000, gt=0)
+
+
+class PretrainRecipe(_Strict):
+    """Pre-training as a denoising diffusion model, without labels."""
+
+    name: str
+    preset: str = "fast"
+    data: UnlabelledData
+    noise: NoiseConfig = NoiseConfig()
+    weighting: Weighting = "p2"
+    prediction: Prediction = "epsilon"
+    patch: PatchConfig = PatchConfig()
+    loop: LoopConfig
+    snapshots: Snapshots = Snapshots()
+
+
+class FinetuneRecipe(_Strict):
+    """Fine-tuning of a backbone for one task.
+
+    ``start`` is a folder or file with backbone weights, ``bundled`` for the shipped backbone, or
+    ``scratch``. ``timestep`` is what the network is told about the (absent) noise.
+    """
+
+    name: str
+    preset: str = "fast"
+    start: str = "bundled"
+    task: TaskSpec
+    timestep: int = Field(default=0, ge=0)
+    data: LabelledData
+    loss: Segmentation = Segmentation()
+    patch: PatchConfig = PatchConfig()
+    loop: LoopConfig
+    snapshots: Snapshots = Snapshots()
+    min_object_um2: float = 8.0
+
+
+Recipe = TypeVar("Recipe", PretrainRecipe, FinetuneRecipe)
+
+
+def read_recipe(kind: type[Recipe], name: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a shipped recipe by name, or a TOML file by path, and apply ``KEY=VALUE`` overrides.
+
+    Keys are dotted (``loop.batch=16``); values are TOML, a bare word is a string. ConfigError
+    for a missing file, a misspelt key or a value that does not fit.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = RECIPES / f"{name}.toml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+        raise ConfigError(f"there is no recipe {name!s}; shipped are {known}, or give a .toml file")
+    try:
+        values = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"{path} is not valid TOML: {err}") from err
+    for text in overrides or []:
+        _override(values, text)
+    try:
+        return kind(**values)
+    except ValidationError as err:
+        first = err.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"recipe {path.name}: {place}: {first['msg']}") from err
+
+
+def data_root(root: str) -> Path:
+    """Folder that lists and images are relative to: the recipe's, or ``GENSELFDIFF_DATA``."""
+    chosen = root or os.environ.get("GENSELFDIFF_DATA", "")
+    if not chosen or not Path(chosen).is_dir():
+        raise ConfigError(
+            f"the data folder {chosen or '(none)'} does not exist; set GENSELFDIFF_DATA or pass "
+            "data.root=FOLDER"
+        )
+    return Path(chosen)
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, sep, raw = text.partition("=")
+    if not sep or not key:
+        raise ConfigError(f"an override must read KEY=VALUE, got {text!r}")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    *parents, last = key.split(".")
+    table = values
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{key}: {parent} is a value, not a group of settings")
+    table[last] = value
+
+
+__all__ = [
+    "FinetuneRecipe",
+    "PretrainRecipe",
+    "StainJitter",
+    "data_root",
+    "read_recipe",
+]

@@ -1,0 +1,119 @@
+"""From a recipe's data section to sources that patches can be cut from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_genselfdiff.errors import ConfigError, GenSelfDiffError
+from napari_genselfdiff.learning.data import ArraySource, FileSource, Labels, SlideCache
+from napari_genselfdiff.learning.recipe import (
+    ImageSet,
+    LabelledData,
+    LabelledSet,
+    UnlabelledData,
+    data_root,
+)
+from napari_genselfdiff.learning.targets import distance_target
+from napari_genselfdiff.slides.slide import open_slide
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+_SLIDES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms"}
+
+
+def unlabelled_sources(data: UnlabelledData) -> list[FileSource]:
+    """One source for every image or slide of the recipe, opened when first needed."""
+    root = data_root(data.root)
+    if data.list:
+        paths = [root / line for line in read_list(root / data.list)]
+    else:
+        folders = [root / folder for folder in data.folders or (".",)]
+        kinds = _IMAGES | _SLIDES
+        paths = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in kinds)
+    missing = [path for path in paths if not path.exists()]
+    if missing or not paths:
+        raise ConfigError(
+            f"{len(missing)} of {len(paths)} images are missing under {root}"
+            + (f", the first is {missing[0].name}" if missing else "; the folder holds no images")
+        )
+    cache = SlideCache()
+    return [_file_source(path, root, data.sets, cache) for path in paths]
+
+
+def labelled_sources(data: LabelledData) -> list[ArraySource]:
+    """Every labelled image of the recipe, in memory with its targets."""
+    root = data_root(data.root)
+    return [source for part in data.sets for source in _labelled_set(root, part)]
+
+
+def read_list(path: Path) -> list[str]:
+    """Lines of a list file without blanks."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"the list {path} cannot be read: {err}") from err
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_pixels(path: Path) -> NDArray[np.uint8]:
+    """All pixels of a plain image, ``(H, W, 3)``; for training images, not for slides."""
+    with open_slide(path) as slide:
+        return np.asarray(slide.levels[0][:])
+
+
+def _file_source(
+    path: Path, root: Path, sets: tuple[ImageSet, ...], cache: SlideCache
+) -> FileSource:
+    inside = path.relative_to(root).as_posix()
+    for part in sets:
+        if inside.startswith(part.folder.rstrip("/") + "/"):
+            mpp = part.mpp if part.mpp is not None else _stored_mpp(path)
+            return FileSource(path, cache, mpp, part.stretch_x, part.weight)
+    return FileSource(path, cache, _stored_mpp(path))
+
+
+def _stored_mpp(path: Path) -> float | None:
+    if path.suffix.lower() not in _SLIDES | {".tif", ".tiff"}:
+        return None
+    try:
+        with open_slide(path) as slide:
+            return slide.mpp
+    except GenSelfDiffError:
+        return None
+
+
+def _labelled_set(root: Path, part: LabelledSet) -> list[ArraySource]:
+    folder = root / part.folder
+    images = {p.stem: p for p in sorted((folder / "images").glob("*")) if p.suffix in _IMAGES}
+    masks = {p.stem: p for p in sorted((folder / "masks").glob("*")) if p.suffix in _IMAGES}
+    stems = read_list(root / part.list) if part.list else sorted(images)
+    lost = [stem for stem in stems if stem not in images or stem not in masks]
+    if lost or not stems:
+        raise ConfigError(
+            f"{folder} lacks the image or the mask of {len(lost)} of {len(stems)} stems"
+            + (f", the first is {lost[0]}" if lost else "")
+        )
+    return [_labelled_source(images[s], masks[s], part) for s in stems]
+
+
+def _labelled_source(image: Path, mask: Path, part: LabelledSet) -> ArraySource:
+    from skimage.io import imread
+
+    pixels, labels = read_pixels(image), np.asarray(imread(mask))
+    if labels.ndim != 2 or labels.shape != pixels.shape[:2]:
+        raise ConfigError(
+            f"{mask.name} has shape {labels.shape}, its image {pixels.shape[:2]}; "
+            "a mask is one channel of the image's size"
+        )
+    if labels.dtype == np.uint8:
+        classes, instances = labels, labels.astype(np.int32)
+    else:
+        classes, instances = (labels > 0).astype(np.uint8), labels.astype(np.int32)
+    truth = Labels(classes, distance_target(instances), np.ones(labels.shape, bool))
+    return ArraySource(pixels, part.mpp, truth, weight=part.weight)
