@@ -1,0 +1,49 @@
+"""Probability maps of round objects, as a well trained network would give them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_genselfdiff.registry.card import ClassSpec, ModelCard, TaskSpec
+
+Floats = NDArray[np.float32]
+
+
+def make_card(kind: str = "objects", n_classes: int = 1, **values: Any) -> ModelCard:
+    """A card for tests; classes have the values 3, 5, 7, … so that index and value differ."""
+    classes = tuple(
+        ClassSpec(value=2 * i + 3, name=f"class {i}", color="#00aa00") for i in range(n_classes)
+    )
+    fields: dict[str, Any] = {
+        "name": "test",
+        "task": TaskSpec.parse({"name": "Nuclei", "kind": kind, "classes": classes, "mpp": 0.5}),
+        "architecture": {"preset": "tiny"},
+        "timestep": 0,
+        "mpp_range": (0.25, 0.5),
+        "tile": 96,
+        "halo": 16,
+        "min_object_um2": 2.5,  # 10 px of 0.5 µm
+        "created": "2026-11-01",
+        "app_version": "0",
+        "weights_sha256": "0" * 64,
+    }
+    return ModelCard(**(fields | values))
+
+
+def blobs(
+    seed: int, shape: tuple[int, int] = (160, 160), count: int = 40, noise: float = 0.01
+) -> tuple[Floats, Floats]:
+    """Foreground and distance of ``count`` ellipses, many of them touching."""
+    rng = np.random.default_rng(seed)
+    yy, xx = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32)
+    depth = np.zeros(shape, np.float32)
+    for _ in range(count):
+        cy, cx = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
+        ry, rx = rng.uniform(5, 10, 2)
+        depth = np.maximum(depth, 1 - np.hypot((yy - cy) / ry, (xx - cx) / rx))
+    foreground = np.clip(depth * 6, 0, 1).astype(np.float32)
+    distance = np.clip(1.3 * depth + rng.normal(0, noise, shape) * (depth > 0), 0, 1)
+    return foreground, distance.astype(np.float32)
