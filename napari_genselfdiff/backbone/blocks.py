@@ -33,7 +33,7 @@ class TimeEmbedding(nn.Module):
         )
         angles = t.float()[:, None] * rates[None]
         waves = torch.cat([angles.sin(), angles.cos()], dim=1)
-        projected: Tensor = self.project(F.gelu(self.expand(waves)))
+        projected: Tensor = self.project(F.gelu(self.expand(waves.to(self.expand.weight))))
         return projected
 
 

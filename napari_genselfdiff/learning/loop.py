@@ -104,11 +104,10 @@ def train(
     loss is no longer finite; ``state.ema`` then still holds the last good weights.
     """
     started, first = time.perf_counter(), state.images_seen
-    base_lrs = [group["lr"] for group in state.optimizer.param_groups]
     while state.images_seen < config.total_images and not should_stop():
         share = config.lr_share(state.images_seen)
         for group in state.optimizer.param_groups:
-            group["lr"] = config.lr * share * group.get("lr_scale", 1.0)
+            group["lr"] = config.lr * share
         count = min(config.batch, config.total_images - state.images_seen)
         indices = range(state.images_seen, state.images_seen + count)
         loss, metrics = _step(state, make_batch(indices), objective, config)
@@ -116,8 +115,6 @@ def train(
         rate = (state.images_seen - first) / max(time.perf_counter() - started, 1e-9)
         eta = (config.total_images - state.images_seen) / rate
         yield Report(state.images_seen, config.total_images, loss, metrics, rate, eta)
-    for group, lr in zip(state.optimizer.param_groups, base_lrs, strict=True):
-        group["lr"] = lr
 
 
 def _step(
