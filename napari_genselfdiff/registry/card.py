@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
@@ -23,6 +24,15 @@ Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 # Names become file, zarr and zip names, so nothing that could leave a folder gets in.
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}[A-Za-z0-9]$")]
 ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9])?$")]
+# Pictures, correction tiles and texts; never what a program could run.
+ExtraFile = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99}/){0,2}[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
+        r"\.(png|json|md|txt|csv|toml)$"
+    ),
+]
+VOLATILE = frozenset({"name", "notes", "created", "app_version", "metrics", "gate", "files"})
 
 RecordT = TypeVar("RecordT", bound="Record")
 
@@ -93,9 +103,24 @@ class Card(Record):
     created: str = Field(min_length=4, max_length=64)
     app_version: str = Field(min_length=1, max_length=64)
     weights_sha256: Sha256
-    files: dict[str, Sha256] = {}
+    files: dict[ExtraFile, Sha256] = {}
     notes: str = ""
     research_use_only: Literal[True] = True
+
+    @field_validator("files")
+    @classmethod
+    def _files_are_extra(cls, value: dict[str, str]) -> dict[str, str]:
+        if any(name.lower() == "model.json" for name in value):
+            raise ValueError("model.json is the card itself, not an extra file")
+        return value
+
+    def identity(self) -> str:
+        """Give the SHA-256 of what the model is: its weights and all that changes an answer.
+
+        Its name, notes, date, scores, verdict and extra files do not count.
+        """
+        text = json.dumps(self.model_dump(mode="json", exclude=set(VOLATILE)), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:
         """Give the card as JSON text; ConfigError if a free field holds what JSON cannot."""

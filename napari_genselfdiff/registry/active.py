@@ -1,0 +1,89 @@
+"""Which model of each task is in use, what was used before it, and every change of mind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import ValidationError
+
+from napari_genselfdiff.errors import ModelFileError
+from napari_genselfdiff.registry.card import ModelName, Record, Sha256, TaskName, one_line
+from napari_genselfdiff.registry.files import checked_size, plain_errors, write_whole
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MAX_BYTES = 16 * 2**20
+
+
+class Chosen(Record):
+    """A model somebody put to use."""
+
+    name: ModelName
+    hash: Sha256
+
+
+class Change(Record):
+    """One entry of the log: what was done, with which model, when and why."""
+
+    what: Literal["use", "rollback", "delete"]
+    task: TaskName
+    name: ModelName
+    hash: Sha256
+    at: str
+    why: str = ""
+
+
+class ActiveModels(Record):
+    """Contents of ``active.json``; the last of a task's list is in use, those before came before.
+
+    A task without a list uses its shipped model.
+    """
+
+    schema_version: Literal[1] = 1
+    used: dict[TaskName, tuple[Chosen, ...]] = {}
+    log: tuple[Change, ...] = ()
+
+    def history(self, task: str) -> tuple[Chosen, ...]:
+        """Models of a task in the order they were put to use, the current one last."""
+        return self.used.get(task, ())
+
+    def with_history(
+        self, task: str, history: tuple[Chosen, ...], change: Change | None = None
+    ) -> ActiveModels:
+        """The same with another history of one task."""
+        used = {**self.used, task: history}
+        log = self.log if change is None else (*self.log, change)
+        return self.model_copy(update={"used": used, "log": log})
+
+
+def change(
+    what: Literal["use", "rollback", "delete"], task: str, chosen: Chosen, why: str = ""
+) -> Change:
+    """A log entry of now."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Change(what=what, task=task, name=chosen.name, hash=chosen.hash, at=now, why=why)
+
+
+def read_active(path: Path) -> ActiveModels:
+    """Read the file; without one nothing was ever chosen."""
+    if not path.exists():
+        return ActiveModels()
+    checked_size(path, _MAX_BYTES)
+    with plain_errors(f"Reading {path}"):
+        data = path.read_bytes()
+    try:
+        return ActiveModels.model_validate_json(data)
+    except ValidationError as err:
+        raise ModelFileError(
+            f"{path} is damaged ({one_line(err)}). Remove it to go back to the shipped models; "
+            "your own models stay and can be put to use again."
+        ) from err
+
+
+def write_active(path: Path, active: ActiveModels) -> None:
+    """Write the file, whole or not at all."""
+    with plain_errors(f"Writing {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (active.model_dump_json(indent=1) + "\n").encode())

@@ -1,0 +1,280 @@
+"""Every model this user has: the shipped ones and their own versions, and which is in use."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+from napari_genselfdiff.errors import ConfigError, ModelFileError
+from napari_genselfdiff.registry.active import (
+    ActiveModels,
+    Chosen,
+    change,
+    read_active,
+    write_active,
+)
+from napari_genselfdiff.registry.archive import read_archive, write_archive
+from napari_genselfdiff.registry.files import beside, plain_errors, write_whole
+from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE, Model, read_model
+from napari_genselfdiff.registry.home import data_home
+
+BUNDLED = Path(__file__).parent / "bundled"
+DEFAULT = "default"
+DEFAULT_TASK = "Nuclei"
+_BACKBONE = "backbone"
+_VERSION = re.compile(r"-\d{4}-\d{2}-\d{2}-\d+$")
+
+
+def bundled_backbone() -> Path:
+    """Folder of the shipped diffusion backbone that new tasks start from."""
+    return BUNDLED / _BACKBONE
+
+
+class Registry:
+    """Models by name. The shipped ones are read-only; the user's lie in ``root/models``.
+
+    ``root`` defaults to GENSELFDIFF_HOME or the user's data folder. Every change on disk happens
+    whole or not at all, so a killed process leaves at most a hidden ``.partial`` folder.
+    """
+
+    def __init__(self, root: Path | None = None, *, bundled: Path = BUNDLED) -> None:
+        self.root = root if root is not None else data_home()
+        self.models_dir = self.root / "models"
+        self._bundled = bundled
+        self._active_file = self.root / "active.json"
+
+    # --- finding ---------------------------------------------------------------------------
+
+    def list(self, task: str | None = None) -> list[Model]:
+        """Readable models, shipped ones first, then by date; :meth:`problems` names the others.
+
+        Only the cards are checked here; using a model checks its weights.
+        """
+        models = []
+        for folder in self._folders():
+            try:
+                model = read_model(folder, verify=False)
+            except ModelFileError:
+                continue
+            if task is None or model.card.task.name == task:
+                models.append(model)
+        return sorted(models, key=lambda m: (not self.is_bundled(m), m.card.created, m.path.name))
+
+    def problems(self) -> dict[str, str]:
+        """Folders that cannot be used, by name, each with the reason in one line."""
+        found = {}
+        for folder in self._folders():
+            try:
+                read_model(folder)
+            except ModelFileError as err:
+                found[folder.name] = str(err)
+        return found
+
+    def resolve(self, name_or_path: str | Path) -> Model:
+        """Give a verified model by name, by folder, or ``default``.
+
+        ``default`` is the model in use for the task Nuclei.
+        """
+        text = str(name_or_path)
+        if text == DEFAULT:
+            return self.active(DEFAULT_TASK)
+        if isinstance(name_or_path, str):
+            folder = self._folder(text)
+            if folder is not None:
+                return read_model(folder)
+        path = Path(text).expanduser()
+        if path.is_dir():
+            return read_model(path)
+        names = ", ".join([DEFAULT, *(m.path.name for m in self.list())])
+        raise ModelFileError(f"There is no model {text!r}; give one of {names}, or a model folder.")
+
+    def is_bundled(self, model: Model) -> bool:
+        """Whether a model came with the program."""
+        return model.path.parent == self._bundled
+
+    def lineage(self, model: Model) -> list[Model]:
+        """The model and those it was refined from, newest first, as far as they are here."""
+        by_hash = {m.hash: m for m in self.list()}
+        line, seen = [model], {model.hash}
+        while (parent := line[-1].card.parent) in by_hash and parent not in seen:
+            line.append(by_hash[parent])
+            seen.add(parent)
+        return line
+
+    # --- using -----------------------------------------------------------------------------
+
+    def active(self, task: str) -> Model:
+        """The verified model in use for a task: the one chosen last, else the shipped one.
+
+        ModelFileError if there is none, or if the chosen one is damaged: never another silently.
+        """
+        history = read_active(self._active_file).history(task)
+        if history:
+            folder = self._folder(history[-1].name)
+            if folder is None:
+                raise ModelFileError(
+                    f"The model in use for {task}, {history[-1].name!r}, is gone. "
+                    "Go back to the previous one or choose another."
+                )
+            return read_model(folder)
+        shipped = self._shipped(task)
+        if shipped is None:
+            raise ModelFileError(
+                f"There is no model for the task {task} yet. Correct a few places and refine, "
+                "or import a model."
+            )
+        shipped.verify()
+        return shipped
+
+    def use(self, model: Model, why: str = "") -> Model:
+        """Put a model to use for its task; one that is not in the registry is added first.
+
+        ``why`` goes into the log, for instance that it was used although it scored worse.
+        """
+        model.verify()
+        if not self.is_bundled(model) and model.path.parent != self.models_dir:
+            model = self.add(model.path)
+        task, chosen = model.card.task.name, _chosen(model)
+        active = read_active(self._active_file)
+        history = active.history(task)
+        if not history and (shipped := self._shipped(task)) is not None:
+            history = (_chosen(shipped),)  # what was in use until now, to go back to
+        if history[-1:] != (chosen,):
+            entry = change("use", task, chosen, why)
+            write_active(self._active_file, active.with_history(task, (*history, chosen), entry))
+        return model
+
+    def rollback(self, task: str) -> Model:
+        """Go back to the model that was in use before, and give it.
+
+        Models that are no longer there are passed over; ConfigError if none is left.
+        """
+        active = read_active(self._active_file)
+        earlier = list(active.history(task)[:-1])
+        while earlier:
+            folder = self._folder(earlier[-1].name)
+            if folder is not None:
+                model = read_model(folder)
+                entry = change("rollback", task, earlier[-1])
+                write_active(self._active_file, active.with_history(task, tuple(earlier), entry))
+                return model
+            earlier.pop()
+        raise ConfigError(f"There is no earlier model of the task {task} to go back to.")
+
+    # --- changing --------------------------------------------------------------------------
+
+    def add(self, folder: str | Path, name: str | None = None) -> Model:
+        """Copy a model folder into the registry and give the copy.
+
+        Its name is ``name`` or its own, made unique with the date and a number. The very same
+        model is never stored twice under one name.
+        """
+        model = read_model(Path(folder))
+        wanted = name or model.card.name
+        present = self._folder(wanted)
+        if present is not None and read_model(present).hash == model.hash:
+            return read_model(present)
+        return self._keep(model, wanted)
+
+    def new_name(self, base: str) -> str:
+        """A free name: ``base`` itself, else ``base-YYYY-MM-DD-N`` with the smallest free N."""
+        stem = _VERSION.sub("", base)
+        if self._is_free(stem):
+            return stem
+        today = datetime.now(UTC).date().isoformat()
+        number = 1
+        while not self._is_free(f"{stem}-{today}-{number}"):
+            number += 1
+        return f"{stem}-{today}-{number}"
+
+    def delete(self, name: str) -> None:
+        """Remove one of the user's models; not a shipped one, nor one in use."""
+        folder = self._folder(name)
+        if folder is None:
+            raise ConfigError(f"There is no model {name!r} to delete.")
+        if folder.parent == self._bundled:
+            raise ConfigError(f"{name!r} came with the program and cannot be deleted.")
+        active = read_active(self._active_file)
+        for task, history in active.used.items():
+            if history and history[-1].name == name:
+                raise ConfigError(
+                    f"{name!r} is in use for {task}. Go back or use another model first."
+                )
+        with plain_errors(f"Deleting {name}"):
+            # Renaming first: a half-removed folder never looks like a damaged model.
+            trash = folder.with_name(f".{name}.{uuid4().hex}.partial")
+            folder.rename(trash)
+            shutil.rmtree(trash, ignore_errors=True)
+        self._forget(active, name)
+
+    def export(self, model: Model, file: str | Path, *, corrections: bool = False) -> Path:
+        """Write a model as one zip file; its correction tiles only if asked for."""
+        model.verify()
+        path = Path(file)
+        write_archive(model, path, corrections=corrections)
+        return path
+
+    def import_(self, file: str | Path) -> Model:
+        """Take in a model from a zip file, checked in every respect before it gets a name."""
+        with plain_errors(f"Importing {file}"):
+            self.models_dir.mkdir(parents=True, exist_ok=True)
+            unpacked = self.models_dir / f".import.{uuid4().hex}.partial"
+            try:
+                unpacked.mkdir()
+                read_archive(Path(file), unpacked)
+                return self.add(unpacked)
+            finally:
+                shutil.rmtree(unpacked, ignore_errors=True)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _folders(self) -> list[Path]:
+        found = []
+        for parent in (self._bundled, self.models_dir):
+            if parent.is_dir():
+                found += [p for p in sorted(parent.iterdir()) if (p / CARD_FILE).is_file()]
+        return [p for p in found if not p.name.startswith(".") and p.name != _BACKBONE]
+
+    def _folder(self, name: str) -> Path | None:
+        """The folder of a name, found among those that exist: a name is never joined to a path."""
+        return next((p for p in self._folders() if p.name == name), None)
+
+    def _shipped(self, task: str) -> Model | None:
+        shipped = [m for m in self.list(task) if self.is_bundled(m)]
+        return shipped[0] if shipped else None
+
+    def _is_free(self, name: str) -> bool:
+        # Some file systems do not tell upper from lower case.
+        taken = {DEFAULT, _BACKBONE, *(p.name.casefold() for p in self._folders())}
+        return name.casefold() not in taken and not (self.models_dir / name).exists()
+
+    def _keep(self, model: Model, wanted: str) -> Model:
+        """Copy a verified model to a free name; only what its card lists is copied."""
+        name = wanted if self._is_free(wanted) else self.new_name(wanted)
+        card = model.card.model_copy(update={"name": name})
+        card = type(card).model_validate(card.model_dump())  # the name may come from outside
+        target = self.models_dir / name
+        with plain_errors(f"Adding the model {name}"), beside(target) as partial:
+            for file in (WEIGHTS_FILE, *model.card.files):
+                (partial / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(model.path / file, partial / file)
+            write_whole(partial / CARD_FILE, card.to_json().encode())
+        return read_model(target)
+
+    def _forget(self, active: ActiveModels, name: str) -> None:
+        """Take a deleted model out of what one could go back to."""
+        kept = active
+        for task, history in active.used.items():
+            gone = [c for c in history if c.name == name]
+            if gone:
+                left = tuple(c for c in history if c.name != name)
+                kept = kept.with_history(task, left, change("delete", task, gone[-1]))
+        if kept is not active:
+            write_active(self._active_file, kept)
+
+
+def _chosen(model: Model) -> Chosen:
+    return Chosen(name=model.path.name, hash=model.hash)
