@@ -1,4 +1,4 @@
-"""What every benchmark shares: its rows, the machine it ran on, its command line, its table and JSON."""
+"""What every benchmark shares: rows, the machine it ran on, command line, table and JSON."""
 
 from __future__ import annotations
 

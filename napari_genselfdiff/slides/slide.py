@@ -1,0 +1,317 @@
+"""Open a slide, whatever its format, and read any region of it at any scale."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from napari_genselfdiff.errors import ConfigError, SlideError
+from napari_genselfdiff.slides.geometry import Region, grid_shape
+from napari_genselfdiff.slides.levels import WHITE, HalvedLevel, Level, zarr_arrays
+from napari_genselfdiff.slides.metadata import MPP_RANGE, identity_hash, plausible_mpp
+from napari_genselfdiff.slides.resample import axis_taps, resample
+from napari_genselfdiff.slides.source import READABLE, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+MAX_READ_PIXELS = 2**28
+_COARSEST_SIDE = 4096  # a viewer loads the whole of the coarsest level
+_BLOCK_SIDE = 2048  # pixels of the level that are in memory at once while averaging
+_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+
+
+class Slide:
+    """An opened slide: pyramid, pixel size and identity. Reading is safe from several threads.
+
+    Use `open_slide`. To use a slide in another process, open ``(path, mpp)`` there.
+
+    Attributes
+    ----------
+    path
+        As given.
+    hash
+        Identity, 64 hexadecimal digits; the same wherever and under whatever name the file lies.
+    reader
+        ``"tiff"``, ``"openslide"`` or ``"image"``.
+    downsamples
+        Size of level 0 over the size of each level; the first is 1.0.
+    mpp
+        µm per level-0 pixel, or None if the file does not say.
+    mpp_assumed
+        Whether ``mpp`` comes from the user and not from the file.
+    bounds
+        Level-0 region of the scanned areas, where the file states one.
+    """
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self.path = path
+        self.reader = source.reader
+        self.properties: Mapping[str, str] = dict(source.properties)
+        self.bounds = source.bounds
+        self.icc_profile = source.icc_profile
+        self.mpp = plausible_mpp(source.mpp)
+        self.mpp_assumed = False
+        self.stored_levels = len(source.levels)
+        self._source = source
+        self._levels, self.downsamples = _extended(source)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the file's size, first and last MiB and stored properties."""
+        return identity_hash(_file_of(self.path), self.properties)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of level 0."""
+        return self._levels[0].shape
+
+    @property
+    def level_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Height and width of every level."""
+        return tuple(level.shape for level in self._levels)
+
+    @cached_property
+    def levels(self) -> tuple[Any, ...]:
+        """Read-only zarr arrays ``(H, W, 3)`` uint8, decoded chunk by chunk when indexed."""
+        return zarr_arrays(self._levels)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is wrong with the file, as known so far, one sentence each."""
+        damaged = len(self._source.cache.damaged)
+        found = list(self._source.warnings)
+        if damaged:
+            tiles, are = ("1 tile", "is") if damaged == 1 else (f"{damaged} tiles", "are")
+            found.append(f"{tiles} could not be decoded and {are} shown as background")
+        return found
+
+    def assume_mpp(self, mpp: float) -> None:
+        """Take the user's word for the pixel size.
+
+        Raises
+        ------
+        ConfigError
+            If it is not between 0.05 and 20 µm.
+        """
+        if plausible_mpp(mpp) is None:
+            low, high = MPP_RANGE
+            raise ConfigError(f"{mpp!r} µm per pixel; a slide has between {low} and {high}")
+        self.mpp, self.mpp_assumed = float(mpp), True
+
+    def read(self, region: Region, downsample: float = 1.0) -> NDArray[np.uint8]:
+        """Read a region of the grid with this downsample.
+
+        Grid pixel ``i`` covers the level-0 interval ``[i * downsample, (i + 1) * downsample)``. It
+        is averaged by area from the best level that is at least as sharp, or interpolated linearly
+        where the slide itself is coarser. A sub-region equals the crop of a larger read.
+
+        Parameters
+        ----------
+        region
+            In pixels of that grid; white outside the slide.
+        downsample
+            Above 0; 0.5 reads at twice the slide's sharpness.
+
+        Returns
+        -------
+        ndarray
+            ``(region.height, region.width, 3)`` uint8.
+
+        Raises
+        ------
+        ConfigError
+            If the downsample is impossible or the region has more than 2^28 pixels.
+        SlideError
+            If the slide was closed.
+        """
+        if not (math.isfinite(downsample) and downsample > 0):
+            raise ConfigError(f"downsample {downsample!r}; a finite number above 0 is needed")
+        if region.area > MAX_READ_PIXELS:
+            raise ConfigError(
+                f"a read of {region.height} x {region.width} pixels; read it in parts of at most "
+                f"{MAX_READ_PIXELS} pixels"
+            )
+        level, factor = self._level_for(downsample)
+        if factor == 1.0:
+            return level.read(region)
+        side = max(1, int(_BLOCK_SIDE / max(factor, 1.0)))
+        if max(region.shape) <= side:
+            return _read_scaled(level, region, factor)
+        out = np.empty((*region.shape, 3), np.uint8)
+        for y in range(region.y, region.y1, side):
+            for x in range(region.x, region.x1, side):
+                block = Region.from_bounds(y, x, min(y + side, region.y1), min(x + side, region.x1))
+                out[block.shifted(-region.y, -region.x).slices] = _read_scaled(level, block, factor)
+        return out
+
+    def thumbnail(self, max_side: int = 1024) -> tuple[NDArray[np.uint8], float]:
+        """Read the whole slide at most ``max_side`` pixels high and wide, never enlarged.
+
+        Returns
+        -------
+        image, downsample
+            ``(h, w, 3)`` uint8 and the downsample of its grid.
+        """
+        if max_side < 1:
+            raise ConfigError(f"thumbnail of {max_side} pixels; at least 1 is needed")
+        downsample = max(1.0, max(self.shape) / max_side)
+        return self.read(Region(0, 0, *grid_shape(self.shape, downsample)), downsample), downsample
+
+    def close(self) -> None:
+        """Release the file; further reads raise `SlideError`."""
+        self._source.close()
+        self._source.cache.clear()
+
+    def __enter__(self) -> Self:
+        """Use as a context manager."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Short and readable."""
+        return f"Slide({str(self.path)!r}, {self.shape[0]} x {self.shape[1]}, mpp={self.mpp})"
+
+    def _level_for(self, downsample: float) -> tuple[Level, float]:
+        """Coarsest level at least as sharp, and the size of a grid pixel in its pixels."""
+        usable = [i for i, d in enumerate(self.downsamples) if d <= downsample * 1.001]
+        best = usable[-1] if usable else 0
+        return self._levels[best], downsample / self.downsamples[best]
+
+
+def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
+    """Open a slide by its content, whatever its name.
+
+    Parameters
+    ----------
+    path
+        A file, or the folder of a DICOM slide.
+    mpp
+        µm per level-0 pixel, where the user knows better than the file; marked as assumed unless
+        the file says the same.
+
+    Raises
+    ------
+    SlideError
+        In one line: what was found, and what can be read.
+    ConfigError
+        If ``mpp`` is outside 0.05-20.
+    """
+    path = Path(path)
+    slide = Slide(path, _open_source(_file_of(path)))
+    if mpp is not None and not (slide.mpp is not None and math.isclose(mpp, slide.mpp)):
+        try:
+            slide.assume_mpp(mpp)
+        except ConfigError:
+            slide.close()
+            raise
+    return slide
+
+
+def slide_info(slide: Slide) -> dict[str, Any]:
+    """Describe a slide as ``genselfdiff info --json`` prints it."""
+    bounds = slide.bounds
+    return {
+        "schema": 1,
+        "path": str(slide.path),
+        "hash": slide.hash,
+        "levels": [
+            {"height": height, "width": width, "downsample": downsample}
+            for (height, width), downsample in list(
+                zip(slide.level_shapes, slide.downsamples, strict=True)
+            )[: slide.stored_levels]
+        ],
+        "mpp": slide.mpp,
+        "mpp_assumed": slide.mpp_assumed,
+        "reader": slide.reader,
+        "bounds": None if bounds is None else [bounds.y, bounds.x, bounds.height, bounds.width],
+        "warnings": slide.warnings,
+    }
+
+
+def _extended(source: Source) -> tuple[tuple[Level, ...], tuple[float, ...]]:
+    """Add halved levels until the coarsest fits a screen, so that no viewer loads a huge one."""
+    levels, downsamples = list(source.levels), list(source.downsamples)
+    while max(levels[-1].shape) > _COARSEST_SIDE:
+        levels.append(HalvedLevel(levels[-1]))
+        downsamples.append(downsamples[-1] * 2)
+    return tuple(levels), tuple(downsamples)
+
+
+def _read_scaled(level: Level, region: Region, factor: float) -> NDArray[np.uint8]:
+    rows = axis_taps(region.y, region.height, factor, level.shape[0])
+    columns = axis_taps(region.x, region.width, factor, level.shape[1])
+    pixels = level.read(Region(rows.first, columns.first, rows.source, columns.source))
+    result = resample(pixels, rows, columns)
+    if factor < 1:  # interpolation repeats the border; what lies beyond it is not the slide
+        result[_outside(region.y, region.height, factor, level.shape[0])] = WHITE
+        result[:, _outside(region.x, region.width, factor, level.shape[1])] = WHITE
+    return result
+
+
+def _outside(start: int, count: int, factor: float, limit: int) -> NDArray[np.bool_]:
+    centres = (np.arange(start, start + count) + 0.5) * factor
+    outside: NDArray[np.bool_] = (centres < 0) | (centres >= limit)
+    return outside
+
+
+def _file_of(path: Path) -> Path:
+    """Give the file itself, or for a folder of DICOM files the first of them."""
+    if not path.is_dir():
+        return path
+    found = min((p for p in path.iterdir() if p.suffix.lower() == ".dcm"), default=None)
+    if found is None:
+        raise SlideError(f"{path.name} is a folder without DICOM files; readable are {READABLE}")
+    return found
+
+
+def _open_source(path: Path) -> Source:
+    # Readers are imported when they are needed: each brings a library of its own.
+    from napari_genselfdiff.slides import image, openslide_reader
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise SlideError(f"{path} cannot be read: {error.strerror or error}") from error
+    if head.startswith(_TIFF):
+        from napari_genselfdiff.slides import tiff
+
+        try:
+            return tiff.open_tiff(path)
+        except tiff.VendorFormatError as error:
+            return openslide_reader.open_with_openslide(path, error.vendor)
+    kind = image.image_format(head)
+    if kind is not None and path.suffix.lower() != ".mrxs":  # MRXS starts with a JPEG
+        return image.open_image(path, kind)
+    vendor = openslide_reader.openslide_vendor(path)
+    if vendor is not None:
+        return openslide_reader.open_with_openslide(path, vendor)
+    hint = " (OpenSlide is not installed)" if openslide_reader.openslide_missing() else ""
+    raise SlideError(f"{path.name} {_described(head)}, not a slide; readable are {READABLE}{hint}")
+
+
+def _described(head: bytes) -> str:
+    if not head:
+        return "is empty"
+    for start, name in ((b"PK", "a ZIP archive"), (b"%PDF", "a PDF"), (b"\x1f\x8b", "a gzip file")):
+        if head.startswith(start):
+            return f"is {name}"
+    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
+        return "is a text file"
+    return f"starts with the bytes {head[:4].hex(' ')}"
