@@ -54,8 +54,26 @@ def instances(
     class_prob: NDArray[np.floating],
     card: ModelCard,
     mpp: float,
-    *,
-    mask: Mask | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Decide what is foreground and give every pixel of it a class and an object.
+
+    Parameters
+    ----------
+    foreground
+        Probability ``(H, W)`` of any class but background.
+    distance, class_prob, card, mpp
+        See :func:`split_objects`, which also states what is returned.
+    """
+    mask = foreground_mask(foreground, card, mpp)
+    return split_objects(mask, distance, class_prob, card, mpp)
+
+
+def split_objects(
+    mask: Mask,
+    distance: NDArray[np.floating],
+    class_prob: NDArray[np.floating],
+    card: ModelCard,
+    mpp: float,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
     """Give every foreground pixel a class and an object.
 
@@ -65,14 +83,14 @@ def instances(
 
     Parameters
     ----------
-    foreground, distance
-        Probabilities ``(H, W)`` in [0, 1]; distance is 1 at the core of an object, 0 at its border.
+    mask
+        Foreground ``(H, W)``.
+    distance
+        ``(H, W)`` in [0, 1]: 1 at the core of an object, 0 at its border.
     class_prob
         ``(C, H, W)``, one for each class of the task, in the card's order.
     card, mpp
         The model's card, and micrometre per pixel of these arrays.
-    mask
-        Foreground if it was decided before (see :func:`foreground_mask`).
 
     Returns
     -------
@@ -80,8 +98,6 @@ def instances(
         Class values of the task and object ids from 1, both ``(H, W)``, 0 = background. All pixels
         of an object have the class with the largest summed probability.
     """
-    if mask is None:
-        mask = foreground_mask(foreground, card, mpp)
     inside = np.flatnonzero(mask)
     ids = np.zeros(mask.shape, np.uint32)
     classes = np.zeros(mask.shape, np.uint8)
@@ -91,6 +107,9 @@ def instances(
     labels = _split(mask, height, inside, card.marker_threshold, min_object_pixels(card, mpp))
     ids.ravel()[inside] = labels
     values = np.array([spec.value for spec in card.task.classes], np.uint8)
+    if len(values) == 1:
+        classes[mask] = values[0]
+        return classes, ids
     votes = [np.bincount(labels, p.ravel()[inside].astype(np.float64)) for p in class_prob]
     classes.ravel()[inside] = values[np.argmax(votes, axis=0)][labels]
     return classes, ids

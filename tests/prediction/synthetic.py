@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from napari_genselfdiff.backbone.heads import SegmentationOutput
 from napari_genselfdiff.registry.card import ClassSpec, ModelCard, TaskSpec
 
 Floats = NDArray[np.float32]
@@ -47,3 +52,32 @@ def blobs(
     foreground = np.clip(depth * 6, 0, 1).astype(np.float32)
     distance = np.clip(1.3 * depth + rng.normal(0, noise, shape) * (depth > 0), 0, 1)
     return foreground, distance.astype(np.float32)
+
+
+class Darkness(nn.Module):
+    """A stand-in for a trained network: dark pixels are objects, blurred darkness the distance.
+
+    Like the real one it also looks at the statistics of the whole tile.
+    """
+
+    def __init__(self, n_classes: int = 1) -> None:
+        super().__init__()
+        self.n_classes = n_classes
+
+    def forward(self, x: Tensor) -> SegmentationOutput:
+        grey = x.mean(dim=1, keepdim=True)
+        dark = 12 * (0.1 * grey.mean(dim=(2, 3), keepdim=True) + 0.1 - grey)
+        soft = F.avg_pool2d(dark.sigmoid(), 7, stride=1, padding=3)
+        others = [dark * (1 if i == 0 else 0.9) for i in range(self.n_classes)]
+        return SegmentationOutput(torch.cat([-dark, *others], dim=1), 14 * (soft - 0.6))
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """A model whose network is given."""
+
+    card: ModelCard
+    network: nn.Module
+
+    def load(self) -> Any:
+        return self.network

@@ -1,0 +1,89 @@
+"""Run a segmenter on tiles: uint8 pixels in, probabilities out."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+
+from napari_genselfdiff.errors import JobFailedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.prediction.profile import Profile
+
+
+class Probabilities(NamedTuple):
+    """What the network says of a batch, as float16 (half of the memory, fine enough to decide).
+
+    ``classes`` is ``(B, 1 + C, H, W)``, background first; ``distance`` is ``(B, H, W)``. Both in
+    [0, 1].
+    """
+
+    classes: NDArray[np.float16]
+    distance: NDArray[np.float16]
+
+
+class Network:
+    """A segmenter set up for one profile.
+
+    Every call runs batches of exactly ``profile.batch`` images, the last one filled up, so that
+    the answer for a tile does not depend on how many others were asked for at the same time.
+
+    Parameters
+    ----------
+    segmenter
+        Taken over: put into eval mode, on the profile's device, channels last.
+    profile
+        Device, precision, threads and batch.
+    """
+
+    def __init__(self, segmenter: Segmenter, profile: Profile) -> None:
+        self._device = torch.device(profile.device)
+        self._profile = profile
+        # type: channels-last is an overload of nn.Module.to that its stubs leave out
+        self._segmenter: Segmenter = (
+            segmenter.eval().to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        )
+
+    def __call__(self, tiles: NDArray[np.uint8]) -> Probabilities:
+        """Answer for tiles ``(B, H, W, 3)``, B up to ``profile.batch``.
+
+        Raises
+        ------
+        JobFailedError
+            If the memory is not enough.
+        """
+        missing = self._profile.batch - len(tiles)
+        if missing > 0:
+            tiles = np.concatenate([tiles, np.repeat(tiles[:1], missing, axis=0)])
+        try:
+            classes, distance = self._run(tiles)
+        except torch.OutOfMemoryError as err:
+            raise JobFailedError(
+                f"the memory of {self._device} is not enough for {len(tiles)} tiles at once; "
+                "close other programs or use a profile with a smaller batch"
+            ) from err
+        kept = len(tiles) - max(missing, 0)
+        return Probabilities(classes[:kept].numpy(), distance[:kept].numpy())
+
+    def _run(self, tiles: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        if torch.get_num_threads() != self._profile.threads:
+            torch.set_num_threads(self._profile.threads)
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            if self._profile.precision == "bf16":
+                stack.enter_context(torch.autocast(self._device.type, torch.bfloat16))
+            if self._device.type == "cuda":
+                stack.enter_context(torch.backends.cudnn.flags(deterministic=True))
+            # A contiguous (B, H, W, 3) array seen as (B, 3, H, W) is channels last already.
+            pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
+            answer = self._segmenter(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            classes = answer.logits.float().softmax(dim=1)
+            distance = answer.distance.float().sigmoid()[:, 0]
+            return classes.half().contiguous().cpu(), distance.half().contiguous().cpu()

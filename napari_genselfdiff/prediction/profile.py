@@ -1,0 +1,253 @@
+"""Speed settings: measured once on the user's machine, stored, and written into every record.
+
+The labels depend on the profile in the last digits, so the plugin and the command line share it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+from uuid import uuid4
+
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.registry.home import data_home
+
+if TYPE_CHECKING:
+    from napari_genselfdiff.backbone.heads import Segmenter
+
+Precision = Literal["fp32", "bf16"]
+
+FILE_NAME = "profile.json"
+_SCHEMA = 1
+_TILE = 288
+_GPU_BATCH = 16
+_WORTH_BF16 = 1.15  # below that the exact arithmetic is the better deal
+_WORTH_THREADS = 1.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """How the network is run on this machine.
+
+    Parameters
+    ----------
+    device
+        "cpu", "cuda" or "cuda:N".
+    precision
+        "fp32", or "bf16" where the device calculates in it.
+    threads
+        Threads of the network on a CPU, 1 or more.
+    batch
+        Tiles at once; 1 is fastest on a CPU.
+    """
+
+    device: str = "cpu"
+    precision: Precision = "fp32"
+    threads: int = 1
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse what no machine can do."""
+        name, _, number = str(self.device).partition(":")
+        if name not in ("cpu", "cuda") or (number and not number.isdigit()):
+            raise ConfigError(f"profile device {self.device!r}; cpu, cuda or cuda:N is needed")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"profile precision {self.precision!r}; fp32 or bf16 is needed")
+        for field, most in (("threads", 1024), ("batch", 1024)):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise ConfigError(f"profile {field} {value!r}; a number 1..{most} is needed")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Profile:
+        """Read what :meth:`to_dict` gave; ConfigError in one line if it is something else."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"a profile is a mapping of settings, got {type(values).__name__}")
+        known = set(cls.__dataclass_fields__)
+        if values.keys() - known:
+            unknown = ", ".join(sorted(map(str, values.keys() - known)))
+            raise ConfigError(f"a profile has no setting {unknown}; it has {', '.join(known)}")
+        return cls(**values)
+
+
+def read_profile(path: str | Path) -> Profile:
+    """Read a profile from a JSON file, as :func:`write_profile` wrote it or only its settings.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read or is no profile.
+    """
+    values = _read_json(Path(path))
+    inner = values.get("profile", values) if isinstance(values, dict) else values
+    return Profile.from_dict(inner)
+
+
+def default_profile(folder: Path | None = None) -> Profile:
+    """Give this machine's profile; the first time it is measured, which takes a few seconds.
+
+    Parameters
+    ----------
+    folder
+        Where it is stored; None is the user's data folder (or GENSELFDIFF_HOME).
+    """
+    path = (data_home() if folder is None else folder) / FILE_NAME
+    machine = describe_machine()
+    try:
+        stored = _read_json(path)
+        if isinstance(stored, dict) and stored.get("machine") == machine:
+            return Profile.from_dict(stored.get("profile"))
+    except ConfigError:
+        pass  # none yet, or of no use: measure again
+    profile, measured = calibrate()
+    write_profile(path, profile, machine, measured)
+    return profile
+
+
+def write_profile(
+    path: Path, profile: Profile, machine: dict[str, Any], measured: dict[str, float]
+) -> None:
+    """Store a profile; a folder that cannot be written to is no reason to fail."""
+    record = {
+        "schema": _SCHEMA,
+        "profile": profile.to_dict(),
+        "machine": machine,
+        "seconds_per_tile": measured,
+    }
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        return
+    finally:
+        if partial.exists():
+            partial.unlink(missing_ok=True)
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a measured profile holds for; says nothing about the user."""
+    try:
+        torch_version = version("torch")
+    except PackageNotFoundError:
+        torch_version = "none"
+    return {
+        "system": platform.system(),
+        "processor": _cpu_line("model name") or platform.processor(),
+        "cores": available_cores(),
+        "gpu": Path("/dev/nvidia0").exists(),
+        "torch": torch_version,
+    }
+
+
+def available_cores() -> int:
+    """Number of processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_cpu_bf16() -> bool:
+    """Whether the processor itself calculates in bf16; elsewhere it would be emulated, slowly."""
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX512", "AMX"):
+        return False
+    flags = _cpu_line("flags").split()
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def calibrate() -> tuple[Profile, dict[str, float]]:
+    """Measure which settings segment a tile fastest.
+
+    Returns
+    -------
+    profile, seconds
+        The choice, and seconds per tile of every setting tried ("fp32 x2", …).
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        precision: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+        threads = min(available_cores(), 8)
+        gpu = Profile(device="cuda", precision=precision, threads=threads, batch=_GPU_BATCH)
+        return gpu, {}
+    from napari_genselfdiff.backbone.heads import build_segmenter
+    from napari_genselfdiff.backbone.unet import PRESETS
+
+    segmenter = build_segmenter(PRESETS["fast"], 1, 0)
+    before = torch.get_num_threads()
+    measured: dict[Profile, float] = {}
+    try:
+        cores = available_cores()
+        for threads in sorted({max(1, cores // 2), cores}):
+            for precision in ("fp32", "bf16") if has_cpu_bf16() else ("fp32",):
+                profile = Profile(precision=precision, threads=threads)
+                measured[profile] = _seconds_per_tile(segmenter, profile)
+    finally:
+        torch.set_num_threads(before)
+    names = {f"{p.precision} x{p.threads}": round(s, 5) for p, s in measured.items()}
+    return _pick(measured), names
+
+
+def _pick(measured: dict[Profile, float]) -> Profile:
+    """The fastest; fewer threads and exact arithmetic win where the difference is small."""
+
+    def cost(profile: Profile) -> float:
+        worth = _WORTH_BF16 if profile.precision == "bf16" else 1.0
+        fewest = min(p.threads for p in measured)
+        return measured[profile] * worth * (_WORTH_THREADS if profile.threads > fewest else 1.0)
+
+    return min(measured, key=cost)
+
+
+def _seconds_per_tile(segmenter: Segmenter, profile: Profile, repeats: int = 3) -> float:
+    import numpy as np
+
+    from napari_genselfdiff.prediction.network import Network
+
+    network = Network(segmenter, profile)
+    tile = np.full((1, _TILE, _TILE, 3), 200, np.uint8)
+    network(tile)  # the first run also prepares kernels
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        network(tile)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _read_json(path: Path) -> object:
+    try:
+        if path.stat().st_size > 2**20:
+            raise ConfigError(f"{path} is too large for a profile; give another file")
+        found: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as err:
+        if isinstance(err, ConfigError):
+            raise
+        raise ConfigError(f"the profile {path} cannot be read: {err}; give another file") from err
+    return found
+
+
+def _cpu_line(name: str) -> str:
+    """A line of Linux's description of the first processor; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return ""

@@ -1,0 +1,304 @@
+"""Segment one region of a slide, tile by tile, with results as they come."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from napari_genselfdiff.errors import ConfigError, JobFailedError
+from napari_genselfdiff.prediction.answers import Readable, TileAnswer, TileReader, assemble
+from napari_genselfdiff.prediction.tiles import Tile, model_downsample, tiles_for
+from napari_genselfdiff.slides.geometry import Region, grid_shape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.window import Window
+    from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.prediction.profile import Profile
+    from napari_genselfdiff.registry.card import ModelCard
+
+MAX_REGION_PIXELS = 5000 * 5000  # about 1 GB while objects are split; more goes block by block
+
+
+class CarriesCard(Protocol):
+    """What is asked of a model beside its network."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+
+class LoadableModel(CarriesCard, Protocol):
+    """A model that can give its network."""
+
+    def load(self) -> Segmenter: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TileDone:
+    """A tile's preview; ``core`` is in the model's grid, cut to the region asked for.
+
+    ``classes`` has the shape of ``core``. ``eta_s`` is the expected rest in seconds.
+    """
+
+    core: Region
+    downsample: float
+    classes: NDArray[np.uint8]
+    done: int
+    total: int
+    eta_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class RegionDone:
+    """The labels of a whole region.
+
+    Parameters
+    ----------
+    region
+        In pixels of the model's grid, which is level 0 divided by ``downsample``.
+    downsample, mpp
+        Of the model's grid.
+    classes, objects, confidence
+        Of ``region.shape``: class values, ids from 1 (None for areas), and the probability of the
+        most probable class.
+    seconds
+        Time spent on "read", "network", "instances" and "total".
+    warning
+        What the user should know about this result, or None.
+    """
+
+    region: Region
+    downsample: float
+    mpp: float
+    classes: NDArray[np.uint8]
+    objects: NDArray[np.uint32] | None
+    confidence: NDArray[np.float16]
+    seconds: dict[str, float] = field(default_factory=dict)
+    warning: str | None = None
+
+
+class Stopwatch:
+    """Adds up the time spent on each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """Add the time since the last lap to a step."""
+        now = time.perf_counter()
+        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
+        self._last = now
+
+    def skip(self) -> None:
+        """Leave out the time since the last lap (somebody else's)."""
+        self._last = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._started
+
+
+def predict_region(
+    slide: Readable,
+    model: CarriesCard,
+    segmenter: Segmenter,
+    region0: Region,
+    profile: Profile,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[TileDone | RegionDone]:
+    """Segment a region: previews, the centre's first, then the labels of the whole.
+
+    Parameters
+    ----------
+    slide
+        Open slide (or anything that reads like one).
+    model, segmenter
+        The model's card, and its network.
+    region0
+        Level-0 pixels; what lies outside the slide is left out.
+    profile
+        Device, precision, threads, batch. The labels depend on it, and on nothing else of the
+        machine's state: not on the order of tiles, nor on what was asked for before.
+    should_stop
+        Asked before every batch of tiles; when it says yes, the iterator ends without labels.
+
+    Raises
+    ------
+    ConfigError
+        If the region is outside the slide or too large, or the slide's resolution does not fit.
+    """
+    from napari_genselfdiff.prediction.network import Network
+
+    watch = Stopwatch()
+    scale = model_downsample(slide.mpp, model.card.mpp_range)
+    region = _on_grid(slide, region0, scale.downsample)
+    reader, network = TileReader(slide, model.card, scale), Network(segmenter, profile)
+    tiles = tiles_for(region, model.card.tile, model.card.halo)
+    answers: list[TileAnswer] = []
+    watch.lap("prepare")
+    for batch in batches(tiles, profile.batch):
+        if should_stop():
+            return
+        pixels = reader.read(batch)
+        watch.lap("read")
+        found = network(pixels)
+        watch.lap("network")
+        fresh = reader.decide(batch, found)
+        watch.lap("instances")
+        for answer in fresh:
+            answers.append(answer)
+            eta = watch.elapsed / len(answers) * (len(tiles) - len(answers))
+            yield _preview(answer, region, scale.downsample, len(answers), len(tiles), eta)
+        watch.skip()
+    labels = assemble(answers, model.card, scale.mpp, _cores(tiles))
+    cut = region.shifted(-_cores(tiles).y, -_cores(tiles).x).slices
+    objects = None if labels.objects is None else renumbered(labels.objects[cut])
+    watch.lap("instances")
+    yield RegionDone(
+        region,
+        scale.downsample,
+        scale.mpp,
+        labels.classes[cut].copy(),
+        objects,
+        labels.confidence[cut].copy(),
+        watch.seconds | {"total": watch.elapsed},
+        scale.warning,
+    )
+
+
+def segment_region(
+    slide: Readable,
+    model: LoadableModel,
+    region0: Region,
+    profile: Profile,
+    *,
+    segmenter: Segmenter | None = None,
+) -> RegionDone:
+    """Segment a region in this process; the same labels as the plugin's Predict.
+
+    ``segmenter`` saves loading the model's network again. See :func:`predict_region`.
+    """
+    network = model.load() if segmenter is None else segmenter
+    for step in predict_region(slide, model, network, region0, profile):
+        if isinstance(step, RegionDone):
+            return step
+    raise JobFailedError("the prediction ended without a result; please report this")
+
+
+def to_store_window(
+    done: RegionDone, slide_shape: tuple[int, int], store_downsample: float
+) -> Window:
+    """Bring labels to the grid they are stored on, by nearest neighbour.
+
+    Parameters
+    ----------
+    done
+        Labels in the model's grid.
+    slide_shape
+        Level-0 height and width.
+    store_downsample
+        Level 0 / the store's grid.
+
+    Returns
+    -------
+    Window
+        The pixels of the store whose centre lies in the region, all with provenance MODEL.
+
+    Raises
+    ------
+    ConfigError
+        If the region holds no pixel of the store.
+    """
+    from napari_genselfdiff.annotation.window import MODEL, Window
+
+    model_shape = grid_shape(slide_shape, done.downsample)
+    store_shape = grid_shape(slide_shape, store_downsample)
+    ratio = store_downsample / done.downsample
+    area = done.region
+    y0, rows = _nearest(area.y, area.y1, ratio, model_shape[0], store_shape[0])
+    x0, columns = _nearest(area.x, area.x1, ratio, model_shape[1], store_shape[1])
+    if not (rows.size and columns.size):
+        raise ConfigError(
+            f"a region of {area.height} x {area.width} px is smaller than a pixel of the "
+            "annotations; choose a larger one"
+        )
+    pick = np.ix_(rows, columns)
+    objects = None if done.objects is None else done.objects[pick]
+    classes = done.classes[pick]
+    provenance = np.full(classes.shape, MODEL, np.uint8)
+    return Window(Region(y0, x0, *classes.shape), classes, objects, provenance)
+
+
+def renumbered(objects: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Objects numbered from 1 in the order of their first pixel; 0 stays 0."""
+    ids, first, inverse = np.unique(objects.ravel(), return_index=True, return_inverse=True)
+    first[ids == 0] = -1
+    number = np.empty(len(ids), np.uint32)
+    number[np.argsort(first)] = np.arange(len(ids)) + (0 if (ids == 0).any() else 1)
+    return np.asarray(number[inverse].reshape(objects.shape))
+
+
+def batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
+    """Tiles in the given order, ``size`` at a time."""
+    for start in range(0, len(tiles), size):
+        yield tiles[start : start + size]
+
+
+def _on_grid(slide: Readable, region0: Region, downsample: float) -> Region:
+    inside = region0.clipped(slide.shape)
+    if inside is None:
+        raise ConfigError(
+            f"the region (y {region0.y}, x {region0.x}, {region0.height} x {region0.width}) lies "
+            f"outside the slide of {slide.shape[0]} x {slide.shape[1]} px"
+        )
+    region = inside.to_grid(downsample)
+    if region.area > MAX_REGION_PIXELS:
+        raise ConfigError(
+            f"the region has {region.height} x {region.width} px at the model's resolution, more "
+            f"than {MAX_REGION_PIXELS / 1e6:g} million; zoom in, or segment the whole slide"
+        )
+    return region
+
+
+def _preview(
+    answer: TileAnswer, region: Region, downsample: float, done: int, total: int, eta_s: float
+) -> TileDone:
+    core = answer.tile.core.intersection(region)
+    if core is None:
+        raise ConfigError(f"tile {answer.tile.core} is outside the region {region}")
+    padded = answer.tile.padded
+    classes = answer.classes[core.shifted(-padded.y, -padded.x).slices].copy()
+    return TileDone(core, downsample, classes, done, total, eta_s)
+
+
+def _cores(tiles: list[Tile]) -> Region:
+    """The rectangle that the cores fill."""
+    return Region.from_bounds(
+        min(t.core.y for t in tiles),
+        min(t.core.x for t in tiles),
+        max(t.core.y1 for t in tiles),
+        max(t.core.x1 for t in tiles),
+    )
+
+
+def _nearest(
+    start: int, stop: int, ratio: float, model_size: int, store_size: int
+) -> tuple[int, NDArray[np.int64]]:
+    """First store pixel along one axis, and for each the offset of its model pixel from start."""
+    slack = 1e-9
+    first = int(np.ceil(start / ratio - 0.5 - slack))
+    last = int(np.ceil(stop / ratio - 0.5 - slack))
+    # The slide's last pixel may be a sliver whose centre lies outside; it belongs to the border.
+    last = store_size if stop >= model_size else min(last, store_size)
+    places = np.arange(max(first, 0), last)
+    source = np.floor((places + 0.5) * ratio + slack).astype(np.int64)
+    return max(first, 0), np.clip(source, start, stop - 1) - start
