@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from napari_genselfdiff.errors import ModelFileError
 from napari_genselfdiff.registry.card import ModelName, Record, Sha256, TaskName, one_line
@@ -42,7 +42,7 @@ class ActiveModels(Record):
     """
 
     schema_version: Literal[1] = 1
-    used: dict[TaskName, tuple[Chosen, ...]] = {}
+    used: dict[TaskName, tuple[Chosen, ...]] = Field(default_factory=dict)
     log: tuple[Change, ...] = ()
 
     def history(self, task: str) -> tuple[Chosen, ...]:

@@ -17,11 +17,15 @@ from napari_genselfdiff.registry.active import (
     write_active,
 )
 from napari_genselfdiff.registry.archive import read_archive, write_archive
+from napari_genselfdiff.registry.card import ModelCard, checked
 from napari_genselfdiff.registry.files import beside, plain_errors, write_whole
 from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE, Model, read_model
 from napari_genselfdiff.registry.home import data_home
 
 BUNDLED = Path(__file__).parent / "bundled"
+Models = list[Model]  # inside the class, ``list`` is a method
+Folders = list[Path]
+
 DEFAULT = "default"
 DEFAULT_TASK = "Nuclei"
 _BACKBONE = "backbone"
@@ -48,7 +52,7 @@ class Registry:
 
     # --- finding ---------------------------------------------------------------------------
 
-    def list(self, task: str | None = None) -> list[Model]:
+    def list(self, task: str | None = None) -> Models:
         """Readable models, shipped ones first, then by date; :meth:`problems` names the others.
 
         Only the cards are checked here; using a model checks its weights.
@@ -95,7 +99,7 @@ class Registry:
         """Whether a model came with the program."""
         return model.path.parent == self._bundled
 
-    def lineage(self, model: Model) -> list[Model]:
+    def lineage(self, model: Model) -> Models:
         """The model and those it was refined from, newest first, as far as they are here."""
         by_hash = {m.hash: m for m in self.list()}
         line, seen = [model], {model.hash}
@@ -119,7 +123,13 @@ class Registry:
                     f"The model in use for {task}, {history[-1].name!r}, is gone. "
                     "Go back to the previous one or choose another."
                 )
-            return read_model(folder)
+            model = read_model(folder)
+            if model.hash != history[-1].hash and not self.is_bundled(model):
+                raise ModelFileError(
+                    f"{folder} is not the model that was put to use for {task}: its card was "
+                    "altered. Go back to the previous one or choose another."
+                )
+            return model
         shipped = self._shipped(task)
         if shipped is None:
             raise ModelFileError(
@@ -231,7 +241,7 @@ class Registry:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _folders(self) -> list[Path]:
+    def _folders(self) -> Folders:
         found = []
         for parent in (self._bundled, self.models_dir):
             if parent.is_dir():
@@ -253,9 +263,10 @@ class Registry:
 
     def _keep(self, model: Model, wanted: str) -> Model:
         """Copy a verified model to a free name; only what its card lists is copied."""
+        values = {**model.card.model_dump(), "name": wanted}
+        card = checked(ModelCard, values, f"The name {wanted!r}", ConfigError)
         name = wanted if self._is_free(wanted) else self.new_name(wanted)
-        card = model.card.model_copy(update={"name": name})
-        card = type(card).model_validate(card.model_dump())  # the name may come from outside
+        card = card.model_copy(update={"name": name})
         target = self.models_dir / name
         with plain_errors(f"Adding the model {name}"), beside(target) as partial:
             for file in (WEIGHTS_FILE, *model.card.files):
