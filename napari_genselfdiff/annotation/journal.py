@@ -1,0 +1,247 @@
+"""Operations on disk: each is one file with the chunks it replaces and the chunks it writes.
+
+An operation becomes real in this order: its file is complete and on disk; the new chunk files lie
+ready beside the old ones; the root record names it (this is the commit); the chunk files are moved
+into place, which needs no space. Whatever is interrupted before the commit leaves no trace, and
+whatever is interrupted after it is finished from the operation's file when the store is opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import zipfile
+from typing import TYPE_CHECKING, Literal
+from uuid import uuid4
+
+from pydantic import ValidationError
+
+from napari_genselfdiff.annotation.disk import flush_file, remove_tree, write_file
+from napari_genselfdiff.annotation.schema import OperationRecord
+from napari_genselfdiff.errors import StoreCorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+Side = Literal["before", "after"]
+MAX_CHUNK_BYTES = 4 * 2**20  # no chunk of ours is larger, so a header that says so is damaged
+_META = "operation.json"
+_CHUNK_KEY = re.compile(
+    r"(labels/[A-Za-z0-9 _-]+\.(classes|objects|provenance)/0|tables/[A-Za-z0-9 _-]+\.\w+)"
+    r"/c(/[0-9]{1,9}){2,3}"
+)
+
+
+class ReadyChunks:
+    """Chunk files that lie ready on the store's disk; moving them into place needs no space."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / "journal" / f"apply-{uuid4().hex}"
+        self._moves: list[tuple[Path, Path | None]] = []
+        self._folder.mkdir(parents=True)
+
+    def add(self, key: str, data: bytes | None) -> None:
+        """Make a chunk ready; ``None`` means that its file goes away."""
+        target, ready = self._root / key, None
+        if data is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            ready = self._folder / str(len(self._moves))
+            write_file(ready, data)
+        self._moves.append((target, ready))
+
+    def install(self) -> None:
+        """Move every chunk into place."""
+        for target, ready in self._moves:
+            if ready is None:
+                target.unlink(missing_ok=True)
+            else:
+                ready.replace(target)
+        self.remove()
+
+    def remove(self) -> None:
+        """Take away what lies ready."""
+        remove_tree(self._folder)
+
+
+class Transaction:
+    """An operation being written; :meth:`finish` or nothing. Each chunk may be put once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._partial = root / "journal" / f"{uuid4().hex}.partial"
+        self.ready = ReadyChunks(root)
+        self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
+    ) -> None:
+        """Leave nothing behind unless :meth:`finish` was reached."""
+        if kind is not None:
+            self.ready.remove()
+            self._abandon_zip()
+        self._partial.unlink(missing_ok=True)
+
+    def _abandon_zip(self) -> None:
+        # Closing writes the directory of the archive, which a full disk refuses again.
+        self._zip.mode = "r"
+        with contextlib.suppress(OSError):
+            self._zip.close()
+
+    def put(self, key: str, data: bytes | None) -> None:
+        """Replace a chunk file (``None``: remove it) when the operation is committed."""
+        path = self._root / key
+        before = path.read_bytes() if path.exists() else None
+        if before == data:
+            return
+        self._zip.writestr(f"before/{key}", before or b"")
+        self._zip.writestr(f"after/{key}", data or b"")
+        self.ready.add(key, data)
+
+    def finish(self, meta: OperationRecord, op_id: int) -> None:
+        """Complete the operation's file, on the disk itself; it is not committed yet."""
+        self._zip.writestr(_META, meta.model_dump_json())
+        self._zip.close()
+        flush_file(self._partial)
+        self._partial.replace(operation_path(self._root, op_id))
+
+
+class Journal:
+    """The operations of a store on disk.
+
+    Parameters
+    ----------
+    root
+        Folder of the store.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._folder = root / "journal"
+
+    def begin(self) -> Transaction:
+        """Start an operation."""
+        self._folder.mkdir(exist_ok=True)
+        return Transaction(self._root)
+
+    def describe(self, op_id: int) -> OperationRecord:
+        """What an operation was; StoreCorruptError if its file is damaged."""
+        with _OperationFile(operation_path(self._root, op_id)) as archive:
+            return OperationRecord.model_validate_json(_member(archive, _META, 64 * 2**20))
+
+    def ready(self, op_id: int, side: Side) -> ReadyChunks:
+        """Make one side of an operation ready to be moved into place."""
+        self._folder.mkdir(exist_ok=True)
+        ready = ReadyChunks(self._root)
+        try:
+            with _OperationFile(operation_path(self._root, op_id)) as archive:
+                for key in _keys(archive, side):
+                    ready.add(key, _member(archive, f"{side}/{key}") or None)
+        except BaseException:
+            ready.remove()
+            raise
+        return ready
+
+    def restore(self, op_ids: Iterable[int]) -> list[str]:
+        """Put back chunks that differ from what the last of these operations wrote; their names."""
+        seen: set[str] = set()
+        ready, repaired = ReadyChunks(self._root), []
+        try:
+            for op_id in op_ids:
+                with _OperationFile(operation_path(self._root, op_id)) as archive:
+                    for key in _keys(archive, "after"):
+                        if key in seen:
+                            continue
+                        seen.add(key)
+                        path, data = self._root / key, _member(archive, f"after/{key}") or None
+                        if (path.read_bytes() if path.exists() else None) != data:
+                            ready.add(key, data)
+                            repaired.append(key)
+            ready.install()
+        finally:
+            ready.remove()
+        return repaired
+
+    def clean(self, keep: Iterable[int]) -> None:
+        """Remove everything but the files of these operations."""
+        names = {operation_path(self._root, op_id).name for op_id in keep}
+        if not self._folder.is_dir():
+            return
+        for entry in list(self._folder.iterdir()):
+            if entry.name.startswith("apply-"):
+                remove_tree(entry)
+            elif entry.name not in names:
+                entry.unlink(missing_ok=True)
+
+    def over_quota(self, done: tuple[int, ...], quota: int) -> tuple[int, ...]:
+        """Oldest of the done operations that must go for the journal to fit ``quota`` bytes.
+
+        The newest is never among them.
+        """
+        sizes = {e.name: e.stat().st_size for e in os.scandir(self._folder) if e.is_file()}
+        excess, dropped = sum(sizes.values()) - quota, 0
+        while excess > 0 and dropped < len(done) - 1:
+            excess -= sizes.get(operation_path(self._root, done[dropped]).name, 0)
+            dropped += 1
+        return done[:dropped]
+
+    def forget(self, op_ids: Iterable[int]) -> None:
+        """Remove the files of operations nobody can undo or redo any more."""
+        for op_id in op_ids:
+            operation_path(self._root, op_id).unlink(missing_ok=True)
+
+
+def operation_path(root: Path, op_id: int) -> Path:
+    """File of an operation."""
+    return root / "journal" / f"{op_id:010d}.zip"
+
+
+class _OperationFile:
+    """Open an operation's file; StoreCorruptError for what is damaged in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> zipfile.ZipFile:
+        try:
+            self._archive = zipfile.ZipFile(self._path)
+        except (FileNotFoundError, zipfile.BadZipFile) as err:
+            raise StoreCorruptError(_damaged(self._path, str(err))) from err
+        return self._archive
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._archive.close()
+        if isinstance(err, zipfile.BadZipFile | ValidationError | KeyError | NotImplementedError):
+            raise StoreCorruptError(_damaged(self._path, str(err))) from err
+
+
+def _damaged(path: Path, why: str) -> str:
+    return (
+        f"an undo step is damaged ({path.name}: {' '.join(why.split())[:120]}). Undo ends here; "
+        "the annotations themselves are as they were"
+    )
+
+
+def _keys(archive: zipfile.ZipFile, side: Side) -> list[str]:
+    """Chunk names of one side, none of which leaves the arrays of a store."""
+    names = [name for name in archive.namelist() if name.startswith(f"{side}/")]
+    keys = [name.removeprefix(f"{side}/") for name in names]
+    for key in keys:
+        if not _CHUNK_KEY.fullmatch(key):
+            raise zipfile.BadZipFile(f"it names a file that is no chunk: {key[:80]!r}")
+    return keys
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int = MAX_CHUNK_BYTES) -> bytes:
+    if archive.getinfo(name).file_size > limit:
+        raise zipfile.BadZipFile(f"{name} is larger than any chunk")
+    return archive.read(name)

@@ -1,0 +1,189 @@
+"""How a new prediction meets what is already there, without touching what a person decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_genselfdiff.annotation.labelling import compact, counts, majority_class, overlaps
+from napari_genselfdiff.annotation.window import ACCEPTED, MODEL, Window, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.labelling import Codes, Ids
+
+    Rows = Callable[[Ids], NDArray[np.uint32]]
+    Allocate = Callable[[int], int]
+
+
+def merge_areas(current: Window, new: Window) -> tuple[Window, Written]:
+    """Write a prediction of areas over everything no person stands behind.
+
+    Both windows have one region. Returns the window after it and what was kept.
+    """
+    kept = current.provenance >= ACCEPTED
+    after = Window(
+        current.region,
+        np.where(kept, current.classes, new.classes),
+        None,
+        np.where(kept, current.provenance, MODEL).astype(np.uint8),
+    )
+    return after, Written(changed_pixels(current, after), int(kept.sum()), 0)
+
+
+def changed_pixels(before: Window, after: Window) -> int:
+    """Pixels at which two windows of one region differ."""
+    changed = (before.classes != after.classes) | (before.provenance != after.provenance)
+    if before.objects is not None and after.objects is not None:
+        changed |= before.objects != after.objects
+    return int(np.count_nonzero(changed))
+
+
+def merge_objects(
+    current: Window, new: Window, rows: Rows, allocate: Allocate
+) -> tuple[Window, Written]:
+    """Write predicted objects, object by object.
+
+    - An object a person touched anywhere stays as it is, and so does every known pixel; a
+      predicted object that lies mostly on those is dropped, others give way.
+    - A predicted object that is an old one again (IoU above 0.5) takes over its id, so the same
+      prediction twice changes nothing.
+    - An old model object across the window's border is never cut: found again, it keeps the part
+      outside; else it stays whole if it lies mostly outside, and goes whole if not.
+
+    Parameters
+    ----------
+    current
+        What is stored, around the new window with some margin.
+    new
+        The prediction; its ids only tell its objects apart, its provenance is not read.
+    rows
+        Gives the (class value, pixels in the whole store) of ids, (n, 2).
+    allocate
+        Reserves n new ids and gives the first.
+
+    Returns
+    -------
+    tuple
+        The window after it (of ``current``'s region) and what was written and kept.
+    """
+    meeting = _Meeting(current, new, rows)
+    meeting.protect_known()
+    meeting.match()
+    meeting.protect_crossing()
+    after = meeting.result(allocate)
+    kept = Written(changed_pixels(current, after), meeting.kept_pixels, meeting.kept_objects)
+    return after, kept
+
+
+@dataclass
+class _Old:
+    """Stored objects of the surroundings; every array has an element a code."""
+
+    ids: Ids
+    codes: Codes
+    inside: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    classes: NDArray[np.uint8]
+    areas: NDArray[np.int64]
+    kept: NDArray[np.bool_]
+
+
+class _Meeting:
+    def __init__(self, current: Window, new: Window, rows: Rows) -> None:
+        self.current, self.new = current, new
+        self.inner = new.region.shifted(-current.region.y, -current.region.x).slices
+        ids, codes = compact(current.ids)
+        table = rows(ids)
+        known = current.provenance >= ACCEPTED
+        self.old = _Old(
+            ids=ids,
+            codes=codes,
+            inside=counts(codes[self.inner], len(ids)),
+            seen=counts(codes, len(ids)),
+            classes=table[:, 0].astype(np.uint8),
+            areas=table[:, 1].astype(np.int64),
+            kept=counts(codes, len(ids), known) > 0,
+        )
+        self.old.kept[0] = False
+        new_ids, self.codes = compact(new.ids)
+        self.n = len(new_ids)
+        self.sizes = counts(self.codes, self.n)
+        self.classes = majority_class(self.codes, new.classes, self.n)
+        self.dropped = self.classes == 0
+        self.protected = known[self.inner] | self.old.kept[codes[self.inner]]
+        self.kept_pixels = int(self.protected.sum())
+        self.kept_objects = int(np.count_nonzero(self.old.kept & (self.old.inside > 0)))
+        self.same_as = np.zeros(self.n, np.intp)  # code of the old object it is, 0 if none
+        self.removed = np.zeros(len(ids), bool)
+
+    @property
+    def crossing(self) -> NDArray[np.bool_]:
+        """Old model objects with pixels inside the window and outside."""
+        return (self.old.inside > 0) & (self.old.areas > self.old.inside) & ~self.old.kept
+
+    def protect_known(self) -> None:
+        """Drop what lies mostly on protected pixels."""
+        covered = counts(self.codes, self.n, self.protected)
+        self.dropped |= (2 * covered > self.sizes) & (self.same_as == 0)
+        self.dropped[0] = True
+
+    def match(self) -> None:
+        """Find old model objects again by their overlap, on pixels that may change."""
+        free = np.where(self.protected | self.dropped[self.codes], 0, self.codes)
+        old = np.where(self.protected, 0, self.old.codes[self.inner])
+        sizes, n_old = counts(free, self.n), len(self.old.ids)
+        mine, theirs, shared = overlaps(free, old, (self.n, n_old))
+        union = sizes[mine] + counts(old, n_old)[theirs] - shared
+        same = 2 * shared > union  # above one half, so the pairs are one to one
+        self.same_as[mine[same]] = theirs[same]
+
+    def protect_crossing(self) -> None:
+        """Decide on model objects across the border that were not found again."""
+        lost = self.crossing
+        lost[self.same_as] = False
+        outside = self.old.areas - self.old.inside
+        in_sight = self.old.seen == self.old.areas
+        stays = lost & ((outside > self.old.inside) | ~in_sight)
+        self.removed = lost & ~stays
+        self.protected |= stays[self.old.codes[self.inner]]
+        self.protect_known()
+
+    def result(self, allocate: Allocate) -> Window:
+        """Put everything together."""
+        after = self.current.copy()
+        fresh = np.flatnonzero(~self.dropped & (self.same_as == 0))
+        ids = self.old.ids[self.same_as]
+        ids[fresh] = np.arange(len(fresh), dtype=np.int64) + allocate(len(fresh))
+        ids[self.dropped] = 0
+        self._agree_on_classes(after)
+        gone = self.removed[self.old.codes]
+        after.ids[gone], after.classes[gone], after.provenance[gone] = 0, 0, MODEL
+        written = ~self.protected
+        kept_codes = np.where(self.dropped[self.codes], 0, self.codes)
+        after.ids[self.inner][written] = ids[kept_codes][written]
+        after.classes[self.inner][written] = self.classes[kept_codes][written]
+        after.provenance[self.inner][written] = MODEL
+        return after
+
+    def _agree_on_classes(self, after: Window) -> None:
+        """Give an object found again across the border one class: that of its larger part."""
+        self.classes[0] = 0
+        mine = np.flatnonzero(self.same_as)
+        theirs = self.same_as[mine]
+        outside = self.old.areas - self.old.inside
+        new_wins = (outside <= self.old.inside) & (self.old.seen == self.old.areas)
+        old_class = self.old.classes[theirs]
+        loses = self.crossing[theirs] & ~new_wins[theirs]
+        self.classes[mine] = np.where(loses, old_class, self.classes[mine])
+        differs = self.crossing[theirs] & (self.classes[mine] != old_class)
+        if differs.any():
+            repaint = np.zeros(len(self.old.ids), np.uint8)
+            repaint[theirs[differs]] = self.classes[mine[differs]]
+            paint = repaint[self.old.codes]
+            after.classes[paint > 0] = paint[paint > 0]
