@@ -1,0 +1,268 @@
+"""One worker process seen from the window's side, and the jobs that wait for it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import time
+import types
+from collections import deque
+from contextlib import contextmanager
+from multiprocessing import connection
+from typing import TYPE_CHECKING, Any
+
+from napari_genselfdiff.engine.messages import (
+    Cancel,
+    Failed,
+    Finished,
+    Partial,
+    Quit,
+    Ready,
+    Run,
+    Stopped,
+)
+from napari_genselfdiff.engine.worker import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
+
+    from napari_genselfdiff.engine.job import Job
+
+CANCEL_S = 0.9  # after that a job counts as cancelled, whatever its worker does
+HUNG_S = 10.0  # after that a worker that did not react to a cancel is ended
+_DEATH_S = 1.0  # from the end of a pipe to the end of its process
+
+
+class Lane:
+    """A worker process, started when there is work, and a queue of jobs for it.
+
+    Parameters
+    ----------
+    name
+        For messages and the process's name.
+    niceness
+        How much the process gives way to others (Unix).
+    """
+
+    def __init__(self, name: str, niceness: int = 0) -> None:
+        self.name = name
+        self._niceness = niceness
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._ready = False
+        self._queue: deque[tuple[Job, Run]] = deque()
+        self._running: Job | None = None
+        self._cancelled_at: float | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the worker, None if there is none."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> Job | None:
+        """The job the worker is at."""
+        return self._running
+
+    @property
+    def queued(self) -> list[Job]:
+        """Jobs that wait, the next one first."""
+        return [job for job, _ in self._queue]
+
+    @property
+    def waitables(self) -> list[Any]:
+        """What becomes ready when there is something to poll."""
+        if self._pipe is None or self._process is None:
+            return []
+        return [self._pipe, self._process.sentinel]
+
+    def submit(self, job: Job, run: Run) -> None:
+        """Add a job; it starts as soon as the worker is free."""
+        self._queue.append((job, run))
+        self._advance()
+
+    def start(self) -> None:
+        """Start the worker, if there is none."""
+        if self._process is not None:
+            return
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=serve,
+            args=(theirs, self._niceness),
+            name=f"genselfdiff-{self.name}",
+            daemon=True,
+        )
+        with _without_main():
+            process.start()
+        theirs.close()
+        self._process, self._pipe, self._ready = process, ours, False
+
+    def cancel(self, job: Job) -> None:
+        """Take a job out of the queue, or ask its worker to stop."""
+        if job is not self._running:
+            self._queue = deque(entry for entry in self._queue if entry[0] is not job)
+            job.on_end("cancelled")
+        elif self._cancelled_at is None:
+            self._cancelled_at = time.monotonic()
+            self._send(Cancel(job.number))
+
+    def poll(self, deadline: float) -> None:
+        """Take in what the worker says, until nothing is left or the deadline has passed."""
+        while self._pipe is not None and self._pipe.poll():
+            try:
+                message = self._pipe.recv()
+            except (EOFError, OSError):
+                self._on_death()
+                break
+            self._on_message(message)
+            if time.monotonic() > deadline:
+                break
+        else:
+            if self._process is not None and self._process.exitcode is not None:
+                self._on_death()
+        self._check_cancel()
+        self._advance()
+
+    def quit(self) -> None:
+        """Ask the worker to end; :meth:`close` makes sure."""
+        for job, _ in self._queue:
+            job.on_end("cancelled")
+        self._queue.clear()
+        if self._running is not None:
+            self._end_running("cancelled")
+        self._send(Quit())
+
+    def close(self, patience: float) -> None:
+        """Wait for the worker's end; after ``patience`` seconds, end it."""
+        if self._process is not None:
+            self._process.join(patience)
+        self._discard()
+
+    # -- inside ---------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        if self._running is not None or not self._queue:
+            return
+        self.start()
+        if not self._ready:
+            return
+        job, run = self._queue.popleft()
+        self._running, self._cancelled_at = job, None
+        job.on_running()
+        self._send(run)
+
+    def _send(self, message: object) -> None:
+        if self._pipe is None:
+            return
+        try:
+            self._pipe.send(message)
+        except OSError:
+            self._on_death()
+
+    def _on_message(self, message: object) -> None:
+        if isinstance(message, Ready):
+            self._ready = True
+        elif isinstance(message, Partial):
+            self._on_partial(message)
+        elif isinstance(message, Finished | Stopped | Failed):
+            self._on_ended(message)
+
+    def _on_partial(self, message: Partial) -> None:
+        job = self._running
+        wanted = job is not None and not job.done and self._cancelled_at is None
+        if wanted and job is not None and job.number == message.job:
+            job.on_partial(message.value)
+
+    def _on_ended(self, message: Finished | Stopped | Failed) -> None:
+        if self._running is None or self._running.number != message.job:
+            return
+        if isinstance(message, Failed):
+            self._running.log = message.log
+            if not message.usable:
+                self._discard()
+            self._end_running("failed", error=message.sentence)
+        elif isinstance(message, Finished) and self._cancelled_at is None:
+            self._end_running("done", result=message.value)
+        else:
+            self._end_running("cancelled")
+
+    def _end_running(self, state: Any, result: Any = None, error: str | None = None) -> None:
+        job, self._running = self._running, None
+        cancelled, self._cancelled_at = self._cancelled_at is not None, None
+        if job is None or job.done:
+            return
+        if cancelled and state == "failed":
+            job.on_end("cancelled")
+        elif state == "failed":
+            job.on_end("failed", error=f"{job.title} failed: {error}")
+        else:
+            job.on_end(state, result)
+
+    def _check_cancel(self) -> None:
+        if self._cancelled_at is None or self._running is None:
+            return
+        waited = time.monotonic() - self._cancelled_at
+        if waited > CANCEL_S and not self._running.done:
+            self._running.on_end("cancelled")
+        if waited > HUNG_S:
+            self._discard()
+            self._end_running("cancelled")
+
+    def _on_death(self) -> None:
+        """The process ended by itself: its job failed, the next one gets a new process."""
+        if self._process is not None:
+            self._process.join(_DEATH_S)
+        code = None if self._process is None else self._process.exitcode
+        never_ready = not self._ready
+        self._discard()
+        sentence = _death_sentence(code)
+        if self._running is not None:
+            self._end_running("failed", error=sentence)
+        elif never_ready and self._queue:
+            # A process that cannot even start would be started for ever.
+            job, _ = self._queue.popleft()
+            job.on_end("failed", error=f"{job.title} failed: {sentence}")
+
+    def _discard(self) -> None:
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        self._ready = False
+        if pipe is not None:
+            pipe.close()
+        if process is not None:
+            if process.is_alive():
+                process.kill()
+            process.join()
+            process.close()
+
+
+def wait_for(lanes: list[Lane], timeout: float | None) -> None:
+    """Sleep until a worker says something or ends, at most ``timeout`` seconds."""
+    waitables = [item for lane in lanes for item in lane.waitables]
+    if waitables:
+        connection.wait(waitables, timeout)
+
+
+def _death_sentence(code: int | None) -> str:
+    if code is not None and code < 0:
+        why = "was ended by the system, perhaps because the memory was not enough"
+    else:
+        why = f"ended unexpectedly (code {code})"
+    return f"its process {why}; nothing that was saved is lost, try again"
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program's main module, which a spawned process would run again from the top.
+
+    The worker needs nothing of it, and a script without a main guard would start itself anew.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

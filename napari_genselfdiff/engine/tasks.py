@@ -1,0 +1,190 @@
+"""What workers can do. Every task is a generator: partial results are yielded, the result returned.
+
+Tasks run in the worker's process; heavy imports wait until one of them needs them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
+    from napari_genselfdiff.prediction.profile import Profile
+    from napari_genselfdiff.prediction.region import RegionDone
+    from napari_genselfdiff.prediction.whole_slide import SlideDone
+    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.slides.slide import Slide
+
+_KEPT = 2  # slides and models that stay open: the ones in use and the ones before
+
+
+class Context:
+    """What a worker keeps between jobs: open slides, loaded models, the profile."""
+
+    def __init__(self) -> None:
+        self.should_stop: Callable[[], bool] = lambda: False
+        self._slides: dict[Any, Slide] = {}
+        self._models: dict[Any, tuple[Model, Segmenter]] = {}
+        self._profile: Profile | None = None
+
+    def slide(self, path: Path, mpp: float | None) -> Slide:
+        """The slide, opened once; opened again when the file has changed."""
+        from napari_genselfdiff.slides.slide import open_slide
+
+        key = (str(path), mpp, _stamp(path))
+        found = self._slides.pop(key, None) or open_slide(path, mpp=mpp)
+        self._slides[key] = found  # the newest last
+        while len(self._slides) > _KEPT:
+            self._slides.pop(next(iter(self._slides))).close()
+        return found
+
+    def model(self, path: Path) -> tuple[Model, Segmenter]:
+        """The model and its network, loaded once; loaded again when its files have changed."""
+        from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE, read_model
+
+        key = (str(path), _stamp(path / CARD_FILE), _stamp(path / WEIGHTS_FILE))
+        found = self._models.pop(key, None)
+        if found is None:
+            model = read_model(path, verify=False)
+            found = model, model.load()
+        self._models[key] = found
+        while len(self._models) > _KEPT:
+            self._models.pop(next(iter(self._models)))
+        return found
+
+    def profile(self, wanted: Profile | None) -> Profile:
+        """The profile asked for, or this machine's."""
+        if wanted is not None:
+            return wanted
+        if self._profile is None:
+            from napari_genselfdiff.prediction.profile import default_profile
+
+            self._profile = default_profile()
+        return self._profile
+
+    def close(self) -> None:
+        """Close the slides."""
+        for slide in self._slides.values():
+            slide.close()
+        self._slides.clear()
+
+
+def predict(
+    context: Context,
+    slide_path: Path,
+    mpp: float | None,
+    model_path: Path,
+    region0: Region,
+    profile: Profile | None,
+) -> Generator[Any, None, RegionDone | None]:
+    """Segment a region; yields TileDone, returns RegionDone."""
+    from napari_genselfdiff.prediction.region import RegionDone, predict_region
+
+    slide = context.slide(slide_path, mpp)
+    model, segmenter = context.model(model_path)
+    result: RegionDone | None = None
+    for step in predict_region(
+        slide,
+        model,
+        segmenter,
+        region0,
+        context.profile(profile),
+        should_stop=context.should_stop,
+    ):
+        if isinstance(step, RegionDone):
+            result = step
+        else:
+            yield step
+    return result
+
+
+def segment(
+    context: Context,
+    slide_path: Path,
+    mpp: float | None,
+    model_path: Path,
+    region0: Region | None,
+    store_downsample: float,
+    profile: Profile | None,
+) -> Generator[Any, None, SlideDone | None]:
+    """Segment a slide or a large region; yields windows and SlideProgress, returns SlideDone."""
+    from napari_genselfdiff.prediction.whole_slide import SlideDone, plan_slide, segment_slide
+
+    slide = context.slide(slide_path, mpp)
+    model, segmenter = context.model(model_path)
+    windows: list[Any] = []
+    result: SlideDone | None = None
+    for step in segment_slide(
+        slide,
+        model,
+        segmenter,
+        context.profile(profile),
+        windows.append,
+        store_downsample=store_downsample,
+        plan=plan_slide(slide, model.card, region0),
+        should_stop=context.should_stop,
+    ):
+        yield from windows
+        windows.clear()
+        if isinstance(step, SlideDone):
+            result = step
+        else:
+            yield step
+    return result
+
+
+def refine(
+    context: Context, request: RefineRequest, profile: Profile | None
+) -> Generator[Any, None, RefineResult | None]:
+    """Refine a model; yields RefineProgress, returns RefineResult."""
+    import torch
+
+    from napari_genselfdiff.learning import refine as learning
+
+    chosen = context.profile(profile)
+    torch.set_num_threads(chosen.threads)
+    result: RefineResult | None = None
+    for step in learning.refine(request, chosen, should_stop=context.should_stop):
+        if isinstance(step, learning.RefineResult):
+            result = step
+        else:
+            yield step
+    return result
+
+
+def warm_up(
+    context: Context,
+    slide_path: Path | None,
+    mpp: float | None,
+    model_path: Path | None,
+    profile: Profile | None,
+) -> Generator[Any, None, None]:
+    """Do beforehand what the first Predict would have to wait for; returns nothing."""
+    import numpy as np
+
+    from napari_genselfdiff.prediction.network import Network
+
+    chosen = context.profile(profile)
+    if context.should_stop():
+        return
+    if slide_path is not None:
+        context.slide(slide_path, mpp)
+    if model_path is not None and not context.should_stop():
+        model, segmenter = context.model(model_path)
+        side = model.card.tile
+        Network(segmenter, chosen)(np.full((1, side, side, 3), 230, np.uint8))
+    yield from ()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Size and time of change of a file, to notice another one; None if it is not there."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns

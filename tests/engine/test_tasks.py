@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_genselfdiff.annotation.window import Window
+from napari_genselfdiff.backbone.heads import build_segmenter
+from napari_genselfdiff.backbone.unet import PRESETS
+from napari_genselfdiff.engine.engine import Engine
+from napari_genselfdiff.engine.tasks import Context
+from napari_genselfdiff.errors import JobFailedError
+from napari_genselfdiff.prediction.profile import Profile
+from napari_genselfdiff.prediction.region import (
+    RegionDone,
+    TileDone,
+    segment_region,
+    to_store_window,
+)
+from napari_genselfdiff.prediction.whole_slide import SlideDone, SlideProgress
+from napari_genselfdiff.registry.card import ModelCard
+from napari_genselfdiff.registry.folder import Model, read_model, write_model
+from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.slides.slide import open_slide
+
+PROFILE = Profile(threads=1)
+TASK = {
+    "name": "Nuclei",
+    "kind": "objects",
+    "mpp": 0.5,
+    "classes": [{"value": 1, "name": "Nucleus", "color": "#00aa00"}],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.fixture(scope="module")
+def slide_path(folder: Path, make_slide: Callable[..., Path]) -> Path:
+    return make_slide(folder / "slide.tif", 620, 700, mpp=0.5)
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path, make_tissue: Callable[..., Any]) -> Model:
+    """A real network with random weights, balanced so that about half is foreground."""
+    torch.manual_seed(0)
+    config = replace(PRESETS["fast"], dims=(16, 32, 64), attention=("none", "none", "linear"))
+    segmenter = build_segmenter(config, 1, 50)
+    probe = torch.from_numpy(make_tissue(160, 160)[0]).permute(2, 0, 1)[None] / 127.5 - 1
+    with torch.no_grad():
+        background, nucleus = segmenter(probe).logits[0]
+        assert segmenter.head.out.bias is not None
+        segmenter.head.out.bias[0] += (nucleus - background).median()
+    fields = {"task": TASK, "mpp_range": (0.5, 0.5), "tile": 160, "halo": 16}
+    return write_model(folder / "tiny", fields | {"min_object_um2": 2.0}, segmenter)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine() as engine:
+        yield engine
+
+
+REGION = Region(90, 60, 300, 410)
+
+
+def test_the_engine_gives_the_bytes_of_the_command_line(
+    engine: Engine, slide_path: Path, model: Model
+) -> None:
+    """The plugin predicts in a worker, commands in their own process: equal labels."""
+    job = engine.predict(slide_path, None, model.path, REGION, PROFILE)
+    there = job.wait(60)
+    with open_slide(slide_path) as slide:
+        here = segment_region(slide, model, REGION, PROFILE)
+    assert isinstance(there, RegionDone)
+    assert here.objects is not None
+    assert there.objects is not None
+    assert 0.1 < (here.classes > 0).mean() < 0.9, "the test needs something to compare"
+    assert here.classes.tobytes() == there.classes.tobytes()
+    assert here.objects.tobytes() == there.objects.tobytes()
+    assert here.confidence.tobytes() == there.confidence.tobytes()
+    tiles = job.take_partials()
+    assert len(tiles) == tiles[-1].total == 16
+    assert all(isinstance(tile, TileDone) for tile in tiles)
+
+
+def test_what_was_computed_before_does_not_change_the_bytes(
+    engine: Engine, slide_path: Path, model: Model
+) -> None:
+    first = engine.predict(slide_path, None, model.path, REGION, PROFILE).wait(60)
+    engine.predict(slide_path, None, model.path, Region(0, 0, 99, 50), Profile(threads=2)).wait(60)
+    again = engine.predict(slide_path, None, model.path, REGION, PROFILE).wait(60)
+    assert first.objects.tobytes() == again.objects.tobytes()
+    assert first.confidence.tobytes() == again.confidence.tobytes()
+
+
+def test_a_cancelled_prediction_stops_at_a_tile(
+    engine: Engine, slide_path: Path, model: Model
+) -> None:
+    job = engine.predict(slide_path, None, model.path, Region(0, 0, 620, 700), PROFILE)
+    while not job.partials:
+        engine.poll()
+    start = time.monotonic()
+    job.cancel()
+    assert job.wait(10) is None
+    assert time.monotonic() - start < 1
+    assert job.state in ("cancelled", "done")
+
+
+def test_warming_up_makes_the_first_prediction_quick(slide_path: Path, model: Model) -> None:
+    with Engine() as engine:
+        engine.warm_up(slide_path, None, model.path, PROFILE).wait(60)
+        job = engine.predict(slide_path, None, model.path, REGION, PROFILE)
+        start = time.monotonic()
+        while not job.partials:
+            engine.poll()
+        assert time.monotonic() - start < 2, "first pixels within 0.5 s, four times that in tests"
+
+
+def test_a_slide_is_segmented_window_by_window(
+    engine: Engine, slide_path: Path, model: Model
+) -> None:
+    job = engine.segment(slide_path, None, model.path, Region(0, 0, 620, 700), 2, PROFILE)
+    done = job.wait(60)
+    assert isinstance(done, SlideDone)
+    assert done.objects > 0
+    partials = job.take_partials()
+    (window,) = [item for item in partials if isinstance(item, Window)]
+    assert window.region == Region(0, 0, 310, 350)
+    assert any(isinstance(item, SlideProgress) for item in partials)
+    with open_slide(slide_path) as slide:
+        single = segment_region(slide, model, Region(0, 0, 620, 700), PROFILE)
+    np.testing.assert_array_equal(window.classes, to_store_window(single, (620, 700), 2).classes)
+
+
+@pytest.mark.parametrize(
+    ("slide_name", "model_name", "reason"),
+    [("missing.svs", "tiny", "missing.svs"), ("slide.tif", "none", "not a model folder")],
+)
+def test_what_is_not_there_is_said_in_one_line(
+    engine: Engine,
+    folder: Path,
+    slide_path: Path,
+    model: Model,
+    slide_name: str,
+    model_name: str,
+    reason: str,
+) -> None:
+    job = engine.predict(folder / slide_name, None, folder / model_name, REGION, PROFILE)
+    with pytest.raises(JobFailedError, match=reason):
+        job.wait(60)
+    assert job.error is not None
+    assert "\n" not in job.error
+    assert job.log == "", "an expected error"
+
+
+def test_a_context_opens_once_and_notices_changes(
+    slide_path: Path, model: Model, tmp_path: Path
+) -> None:
+    context = Context()
+    assert context.slide(slide_path, None) is context.slide(slide_path, None)
+    assert context.slide(slide_path, 0.4).mpp == 0.4
+    _, segmenter = context.model(model.path)
+    assert context.model(model.path)[1] is segmenter
+    other = write_model(tmp_path / "m", _fields(model.card), model.load())
+    assert context.model(other.path)[0].hash == read_model(other.path).hash
+    assert context.model(model.path)[1] is segmenter
+    context.close()
+
+
+def test_a_context_measures_the_machine_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_genselfdiff.prediction import profile as module
+
+    monkeypatch.setattr(module, "calibrate", lambda: (Profile(threads=3), {}))
+    context = Context()
+    assert context.profile(None) is context.profile(None)
+    assert context.profile(None) == Profile(threads=3)
+    assert context.profile(PROFILE) is PROFILE
+
+
+def _fields(card: ModelCard) -> dict[str, object]:
+    names = ("task", "mpp_range", "tile", "halo", "min_object_um2")
+    return {name: getattr(card, name) for name in names}
