@@ -16,7 +16,7 @@ def focal(logits: Tensor, classes: Tensor, known: Tensor, *, gamma: float = 2.0)
 
     Log-softmax keeps it finite where the released code's log(softmax) gives NaN.
     """
-    log_p = F.log_softmax(logits.float(), dim=1).gather(1, classes[:, None])[:, 0]
+    log_p = F.log_softmax(at_least_fp32(logits), dim=1).gather(1, classes[:, None])[:, 0]
     return _mean_known(-((1 - log_p.exp()) ** gamma) * log_p, known)
 
 
@@ -30,10 +30,10 @@ def structural_similarity(
     in proportion to it. The weights carry no gradient, so that a known pixel never teaches its
     unknown neighbour.
     """
-    log_p = F.log_softmax(logits.float(), dim=1)
+    log_p = F.log_softmax(at_least_fp32(logits), dim=1)
     with torch.no_grad():
-        truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).float()
-        mask = known[:, None].float()
+        truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).to(log_p)
+        mask = known[:, None].to(log_p)
         error = (
             _standardised(truth * mask, stability) - _standardised(log_p.exp() * mask, stability)
         ).abs() * mask
@@ -46,8 +46,8 @@ def structural_similarity(
 
 def soft_dice(logits: Tensor, classes: Tensor, known: Tensor) -> Tensor:
     """1 - mean soft Dice over the classes present among the known pixels, ``(B,)``."""
-    p = F.softmax(logits.float(), dim=1) * known[:, None]
-    truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).float() * known[:, None]
+    p = F.softmax(at_least_fp32(logits), dim=1) * known[:, None]
+    truth = F.one_hot(classes, logits.shape[1]).movedim(-1, 1).to(p) * known[:, None]
     overlap = (p * truth).sum(dim=(2, 3))
     size = p.sum(dim=(2, 3)) + truth.sum(dim=(2, 3))
     present = truth.sum(dim=(2, 3)) > 0
@@ -61,9 +61,16 @@ def distance_loss(logit: Tensor, target: Tensor, known: Tensor) -> Tensor:
     ``logit`` is ``(B, 1, H, W)``, ``target`` ``(B, H, W)`` in [0, 1]. The target's entropy is
     taken off, so that a perfect answer costs nothing.
     """
-    value = F.binary_cross_entropy_with_logits(logit[:, 0].float(), target, reduction="none")
+    value = F.binary_cross_entropy_with_logits(
+        at_least_fp32(logit[:, 0]), at_least_fp32(target), reduction="none"
+    )
     floor = -(torch.xlogy(target, target) + torch.xlogy(1 - target, 1 - target))
     return _mean_known(value - floor, known)
+
+
+def at_least_fp32(values: Tensor) -> Tensor:
+    """Half precision raised to fp32, anything else as it is."""
+    return values.float() if values.itemsize < 4 else values
 
 
 def _mean_known(values: Tensor, known: Tensor) -> Tensor:
@@ -73,7 +80,8 @@ def _mean_known(values: Tensor, known: Tensor) -> Tensor:
 
 def _standardised(plane: Tensor, stability: float) -> Tensor:
     """(value - local mean + C) / (local deviation + C) of every channel."""
-    axis = torch.exp(-torch.tensor([1.0, 0.0, 1.0], device=plane.device) / (2 * 1.5**2))
+    offsets = torch.tensor([1.0, 0.0, 1.0], device=plane.device, dtype=plane.dtype)
+    axis = torch.exp(-offsets / (2 * 1.5**2))
     kernel = torch.outer(axis, axis) / axis.sum() ** 2
     kernel = kernel.expand(plane.shape[1], 1, 3, 3)
 

@@ -41,7 +41,7 @@ class Denoising:
         x0 = batch.images
         noise, t = self.draw(batch.indices, tuple(x0.shape[1:]))
         noise, t = noise.to(x0), t.to(x0.device)
-        answer = model(self.schedule.add_noise(x0, noise, t), t).float()
+        answer = losses.at_least_fp32(model(self.schedule.add_noise(x0, noise, t), t))
         target = self.schedule.target(x0, noise, t, self.prediction)
         error = (answer - target).square().mean(dim=(1, 2, 3))
         weight = self.schedule.weights(self.weighting, self.prediction).to(error.device)[t]

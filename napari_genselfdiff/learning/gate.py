@@ -1,0 +1,176 @@
+"""Is the refined model better? A verdict in words, from counts on blocks never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from napari_genselfdiff.learning.holdout import BLOCK, block_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+Decision = Literal["better", "not_better", "too_little"]
+
+ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
+FEWEST_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Pixels per block and class: agreed, predicted, true; each ``(blocks, classes)``."""
+
+    overlap: NDArray[np.float64]
+    predicted: NDArray[np.float64]
+    true: NDArray[np.float64]
+
+    @classmethod
+    def join(cls, parts: Sequence[Counts], n_classes: int) -> Counts:
+        """All blocks of several tiles."""
+        empty = np.zeros((0, n_classes))
+        return cls(
+            np.concatenate([empty, *(part.overlap for part in parts)]),
+            np.concatenate([empty, *(part.predicted for part in parts)]),
+            np.concatenate([empty, *(part.true for part in parts)]),
+        )
+
+    def dice(self, draw: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Dice of every class over all, or the drawn, blocks; 1 where there is nothing at all."""
+        parts = [v if draw is None else v[draw] for v in (self.overlap, self.predicted, self.true)]
+        overlap, predicted, true = (part.sum(axis=0) for part in parts)
+        size = predicted + true
+        return np.where(size > 0, 2 * overlap / np.maximum(size, 1), 1.0)
+
+    def mean_dice(self, draw: NDArray[np.int64] | None = None) -> float:
+        """Mean Dice over the classes that occur in truth or prediction."""
+        present = (self.predicted + self.true).sum(axis=0) > 0
+        return float(self.dice(draw)[present].mean()) if present.any() else 1.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the comparison found; Dice values are fractions, intervals 95 %.
+
+    ``classes`` maps class names to (old, new); ``interval`` is that of the gain on corrections
+    kept aside; ``keep`` is (old, new, lower bound of the change) on the keep-working set.
+    """
+
+    decision: Decision
+    sentence: str
+    old: float
+    new: float
+    interval: tuple[float, float]
+    classes: dict[str, tuple[float, float]]
+    keep: tuple[float, float, float] | None
+    blocks: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the new model may replace the old one by itself."""
+        return self.decision == "better"
+
+
+def count_blocks(
+    predicted: NDArray[np.integer],
+    true: NDArray[np.integer],
+    scored: NDArray[np.bool_],
+    n_classes: int,
+    *,
+    block: int = BLOCK,
+) -> Counts:
+    """Counts of every block with scored pixels; classes are channels 1..``n_classes``."""
+    ids = block_ids(true.shape, block)[scored]
+    _, blocks = np.unique(ids, return_inverse=True)
+    n_blocks = int(blocks.max(initial=-1)) + 1
+    p, t = predicted[scored], true[scored]
+
+    def per_class(mask: NDArray[np.bool_], values: NDArray[np.integer]) -> NDArray[np.float64]:
+        code = blocks[mask] * (n_classes + 1) + values[mask]
+        counts = np.bincount(code, minlength=n_blocks * (n_classes + 1))
+        return np.asarray(counts.reshape(n_blocks, n_classes + 1)[:, 1:], np.float64)
+
+    everywhere = np.ones(len(p), bool)
+    return Counts(per_class(p == t, t), per_class(everywhere, p), per_class(everywhere, t))
+
+
+def judge(
+    old: Counts,
+    new: Counts,
+    keep_old: Counts,
+    keep_new: Counts,
+    class_names: Sequence[str],
+    *,
+    redefined: Sequence[str] = (),
+    seed: int = 0,
+) -> Verdict:
+    """Compare two models on the same held-out blocks and the same keep-working blocks.
+
+    Better means: the Dice on held-out corrections rises, and the 95 % paired block bootstrap of
+    the change on the keep-working set stays above -1 point, ``redefined`` classes left out.
+    """
+    gains = _bootstrap_change(old, new, seed)
+    value = (old.mean_dice(), new.mean_dice())
+    classes = {
+        name: (float(a), float(b))
+        for name, a, b in zip(class_names, old.dice(), new.dice(), strict=True)
+    }
+    kept = _keep_change(keep_old, keep_new, class_names, redefined, seed)
+    blocks = len(old.overlap)
+    decision: Decision = "better"
+    if blocks < FEWEST_BLOCKS:
+        decision = "too_little"
+    elif value[1] <= value[0] or (kept is not None and kept[2] <= -ALLOWED_LOSS):
+        decision = "not_better"
+    sentence = _sentence(decision, value, kept, blocks)
+    return Verdict(decision, sentence, *value, gains, classes, kept, blocks)
+
+
+def _keep_change(
+    old: Counts, new: Counts, names: Sequence[str], redefined: Sequence[str], seed: int
+) -> tuple[float, float, float] | None:
+    stay = [i for i, name in enumerate(names) if name not in redefined]
+    if not len(old.overlap) or not stay:
+        return None
+    a, b = (Counts(c.overlap[:, stay], c.predicted[:, stay], c.true[:, stay]) for c in (old, new))
+    return a.mean_dice(), b.mean_dice(), _bootstrap_change(a, b, seed)[0]
+
+
+def _bootstrap_change(
+    old: Counts, new: Counts, seed: int, rounds: int = 1000
+) -> tuple[float, float]:
+    """95 % interval of the change of the mean Dice when the same blocks are drawn anew."""
+    blocks = len(old.overlap)
+    if blocks < 2:
+        return (-1.0, 1.0)
+    rng = np.random.default_rng([seed, 11])
+    draws = rng.integers(0, blocks, (rounds, blocks))
+    changes = [new.mean_dice(draw) - old.mean_dice(draw) for draw in draws]
+    low, high = np.quantile(changes, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _sentence(
+    decision: Decision,
+    value: tuple[float, float],
+    kept: tuple[float, float, float] | None,
+    blocks: int,
+) -> str:
+    aside = f"on corrections kept aside, Dice {value[0]:.2f} → {value[1]:.2f}"
+    known = "" if kept is None else f"; on tissue it knew before, {kept[0]:.2f} → {kept[1]:.2f}"
+    if decision == "too_little":
+        return (
+            f"Too little to judge: only {blocks} places could be kept aside ({aside}{known}). "
+            "Correct a few more places, or decide by the picture."
+        )
+    if decision == "better":
+        return f"Better: {aside}{known}."
+    if value[1] <= value[0]:
+        return f"Not better: {aside}{known}. The old model stays; more corrections would help."
+    return (
+        f"Not better: {aside}, but it forgets{known}. The old model stays; corrections that are "
+        "more alike, or a longer refine, would help."
+    )

@@ -1,0 +1,72 @@
+"""Which corrected pixels are kept aside to judge a refined model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.learning.corrections import CorrectionTile
+
+BLOCK = 64
+
+
+def block_ids(shape: tuple[int, int], block: int = BLOCK) -> NDArray[np.int64]:
+    """Number of the block each pixel lies in, ``(H, W)``."""
+    rows, columns = np.arange(shape[0]) // block, np.arange(shape[1]) // block
+    across = -(-shape[1] // block)
+    return np.asarray(rows[:, None] * across + columns[None, :], np.int64)
+
+
+def hold_out(
+    tiles: Sequence[CorrectionTile], *, share: float = 0.25, seed: int = 0
+) -> list[NDArray[np.bool_]]:
+    """Known pixels of every tile that are not trained on, ``(h, w)`` bool each.
+
+    Blocks of 64 pixels with known pixels are drawn over all tiles together, at least one as soon
+    as there are two; blocks with corrections and blocks without are drawn apart, so that both
+    kinds are judged. An object belongs to the side that most of it lies on, so none is split.
+    """
+    rng = np.random.default_rng([seed, 7])
+    blocks = [block_ids(tile.classes.shape) for tile in tiles]
+    drawn: list[set[int]] = [set() for _ in tiles]
+    corrected = _candidates(tiles, blocks, human=True)
+    agreed = sorted(set(_candidates(tiles, blocks, human=False)) - set(corrected))
+    for group in (corrected, agreed):
+        count = round(share * len(group))
+        if group is corrected and len(group) >= 2:
+            count = max(count, 1)
+        for pick in rng.permutation(len(group))[:count]:
+            number, block = group[int(pick)]
+            drawn[number].add(block)
+    return [
+        _with_whole_objects(tile, np.isin(ids, sorted(chosen))) & tile.known
+        for tile, ids, chosen in zip(tiles, blocks, drawn, strict=True)
+    ]
+
+
+def _candidates(
+    tiles: Sequence[CorrectionTile], blocks: Sequence[NDArray[np.int64]], *, human: bool
+) -> list[tuple[int, int]]:
+    """(tile number, block number) of blocks with enough known, or human, pixels."""
+    found = []
+    for number, (tile, ids) in enumerate(zip(tiles, blocks, strict=True)):
+        counts = np.bincount(ids[tile.human if human else tile.known], minlength=1)
+        least = 16 if human else BLOCK * BLOCK // 10
+        found += [(number, int(block)) for block in np.flatnonzero(counts >= least)]
+    return found
+
+
+def _with_whole_objects(tile: CorrectionTile, held: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    if tile.objects is None or not held.any():
+        return held
+    numbered = np.unique(tile.objects, return_inverse=True)[1].reshape(held.shape)
+    size = np.bincount(numbered.ravel())
+    inside = np.bincount(numbered.ravel(), held.ravel())
+    mostly = inside * 2 > size
+    return np.where(tile.objects > 0, mostly[numbered], held)

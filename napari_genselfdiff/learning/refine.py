@@ -1,0 +1,321 @@
+"""Refine: a few corrected tiles, some seconds, and a comparison with the model in use."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.augment import StainJitter
+from napari_genselfdiff.learning.corrections import (
+    CorrectionTile,
+    class_index,
+    class_values,
+    merge_tiles,
+    pack_tiles,
+    read_tiles,
+    to_source,
+)
+from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
+from napari_genselfdiff.learning.gate import Counts, Verdict, count_blocks, judge
+from napari_genselfdiff.learning.holdout import hold_out
+from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
+from napari_genselfdiff.learning.objectives import Segmentation
+from napari_genselfdiff.registry.folder import read_model, with_card, write_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.prediction.profile import Profile
+    from napari_genselfdiff.registry.folder import Model
+
+CORRECTIONS, KEEP, REPLAY = "corrections", "keep", "replay"
+
+# What a refined model says of itself; everything else of a card it takes from its parent.
+_NOT_INHERITED = {
+    "name",
+    "architecture",
+    "timestep",
+    "recipe",
+    "metrics",
+    "created",
+    "app_version",
+    "weights_sha256",
+    "files",
+    "notes",
+    "parent",
+    "gate",
+    "starter",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefineConfig:
+    """How a refine learns; the defaults are what measured best on training-list images."""
+
+    budget_s: float = 30.0
+    patch: int = 192
+    batch: int = 4
+    lr: float = 2e-4
+    most_steps: int = 240
+    fewest_steps: int = 12
+    replay_share: float = 0.35
+    whole_network: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """Which model to refine, with what.
+
+    ``current`` is the folder of the model in use, ``base`` that of the shipped model its line
+    began with: learning starts there, with the corrections of ``current`` and ``tiles``.
+    """
+
+    current: Path
+    base: Path
+    tiles: Sequence[CorrectionTile]
+    out: Path
+    name: str
+    config: RefineConfig = RefineConfig()
+
+
+@dataclass(frozen=True)
+class RefineProgress:
+    """How far a refine is."""
+
+    stage: Literal["preparing", "learning", "comparing"]
+    done: float
+    eta_s: float
+    images_seen: int = 0
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """A held-out place as the old and the new model see it; class values, all ``(h, w)``."""
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    known: NDArray[np.bool_]
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class RefineResult:
+    """The refined model's folder, the verdict on it and a picture; not yet in use."""
+
+    model: Path
+    model_hash: str
+    verdict: Verdict
+    picture: BeforeAfter
+    seconds: float
+    images_seen: int
+    n_tiles: int
+
+
+def refine(
+    request: RefineRequest,
+    profile: Profile,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[RefineProgress | RefineResult]:
+    """Refine, save and compare; the last item is a :class:`RefineResult`.
+
+    Ends without a result when stopped; nothing is written then. Raises ConfigError when nothing
+    is known, TrainingError when learning diverges; the model in use is never touched.
+    """
+    started = time.perf_counter()
+    config = request.config
+    yield RefineProgress("preparing", 0.0, config.budget_s)
+    current, base = read_model(request.current), read_model(request.base)
+    tiles = merge_tiles(read_tiles(current.path / CORRECTIONS), request.tiles)
+    if not any(tile.known.any() for tile in tiles):
+        raise ConfigError(
+            "there is nothing to learn from yet; correct something or press Accept view first"
+        )
+    held = hold_out(tiles, seed=config.seed)
+    state, sampler, loop = _prepare(base, tiles, held, config, profile)
+    for report in train(state, sampler.batch, Segmentation(), loop, should_stop=should_stop):
+        done = report.images_seen / report.total_images
+        yield RefineProgress(
+            "learning", 0.9 * done, report.eta_s + 2, report.images_seen, report.loss
+        )
+    if should_stop():
+        return
+    yield RefineProgress("comparing", 0.92, 2.0, state.images_seen)
+    result = _save_and_compare(request, current, base, tiles, held, state)
+    yield replace(result, seconds=time.perf_counter() - started)
+
+
+def classify(model: Segmenter, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Most probable channel of every pixel, ``(H, W)``, 0 = background."""
+    height, width = image.shape[:2]
+    multiple = model.config.multiple
+    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 127.5 - 1
+    pad = (0, -width % multiple, 0, -height % multiple)
+    x = F.pad(x, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        logits = model(x).logits[0, :, :height, :width]
+    return np.asarray(logits.argmax(0).numpy())
+
+
+def score(
+    model: Segmenter,
+    tiles: Sequence[CorrectionTile],
+    scored: Sequence[NDArray[np.bool_]],
+    index: NDArray[np.int64],
+    *,
+    block: int = 64,
+) -> Counts:
+    """Counts of a model on the scored pixels of tiles."""
+    parts = [
+        count_blocks(
+            classify(model, tile.image), index[tile.classes], mask, model.n_classes, block=block
+        )
+        for tile, mask in zip(tiles, scored, strict=True)
+        if mask.any()
+    ]
+    return Counts.join(parts, model.n_classes)
+
+
+def _prepare(
+    base: Model,
+    tiles: Sequence[CorrectionTile],
+    held: Sequence[NDArray[np.bool_]],
+    config: RefineConfig,
+    profile: Profile,
+) -> tuple[TrainState, PatchSampler, LoopConfig]:
+    """Network, patches and a length that fits the time budget."""
+    task = base.card.task
+    taught = [
+        to_source(tile, task, tile.known & ~mask, 1.0 + 3.0 * float((tile.human & ~mask).mean()))
+        for tile, mask in zip(tiles, held, strict=True)
+    ]
+    replay = read_tiles(base.path / REPLAY)
+    share = config.replay_share / (1 - config.replay_share)
+    weight = share * sum(source.weight for source in taught) / max(len(replay), 1)
+    sources = taught + [to_source(tile, task, tile.known, weight) for tile in replay]
+    mpp = [source.mpp for source in sources if source.mpp is not None]
+    patches = PatchConfig(
+        size=config.patch,
+        mpp_range=(0.85 * min(mpp), 1.15 * max(mpp)),
+        skip_glass=False,
+        stain=StainJitter(concentration=0.12, offset=0.02, basis=0.02, brightness=0.05),
+    )
+    sampler = PatchSampler(sources, patches, config.seed)
+    model = base.load()
+    if not (config.whole_network or profile.device != "cpu"):
+        for part in (model.unet.stem, model.unet.encoder, model.unet.down):
+            part.requires_grad_(False)
+    loop = LoopConfig(
+        total_images=config.batch,
+        batch=config.batch,
+        lr=config.lr,
+        warmup_images=4 * config.batch,
+        weight_decay=0.0,
+        ema_decay=0.95,
+        precision=profile.precision,
+        seed=config.seed,
+    )
+    steps = _steps_in_budget(model, sampler, loop, config)
+    loop = replace(loop, total_images=steps * config.batch)
+    return TrainState.create(model, loop, profile.device), sampler, loop
+
+
+def _steps_in_budget(
+    model: Segmenter, sampler: PatchSampler, loop: LoopConfig, config: RefineConfig
+) -> int:
+    """How many steps fit the budget, from two steps taken on a copy that is thrown away."""
+    trial = TrainState.create(copy.deepcopy(model), loop)
+    # Two steps: the first pays for memory and kernel set-up.
+    longer = replace(loop, total_images=2 * loop.batch)
+    reports = train(trial, sampler.batch, Segmentation(), longer)
+    times = [time.perf_counter() for _ in reports]
+    step_s = times[1] - times[0]
+    fits = int(0.85 * config.budget_s / step_s)
+    return max(config.fewest_steps, min(config.most_steps, fits))
+
+
+def _save_and_compare(
+    request: RefineRequest,
+    current: Model,
+    base: Model,
+    tiles: Sequence[CorrectionTile],
+    held: Sequence[NDArray[np.bool_]],
+    state: TrainState,
+) -> RefineResult:
+    """Write the candidate, read it back, and judge the file as it was read back.
+
+    The card gets the verdict afterwards; until then it says that none was reached.
+    """
+    card, device = current.card, state.device
+    # channels-last and the device are for training only
+    trained = cast("Segmenter", state.ema.model.to("cpu"))
+    fields = {
+        **card.model_dump(exclude=_NOT_INHERITED),
+        "name": request.name,
+        "parent": current.hash,
+        "recipe": {"refine": asdict(request.config), "base": base.hash, "device": str(device)},
+        "gate": {"decision": "unjudged"},
+        "starter": False,
+        "notes": f"Refined from {card.name} with {len(tiles)} corrected tiles.",
+    }
+    extras = pack_tiles(CORRECTIONS, tiles)
+    model = write_model(request.out, fields, trained, extras=extras)
+    verdict, picture = compare(current, model, base, tiles, held, request.config.seed)
+    with_card(model, gate=asdict(verdict))
+    return RefineResult(
+        model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)
+    )
+
+
+def compare(
+    current: Model,
+    candidate: Model,
+    base: Model,
+    tiles: Sequence[CorrectionTile],
+    held: Sequence[NDArray[np.bool_]],
+    seed: int,
+) -> tuple[Verdict, BeforeAfter]:
+    """Verdict on the candidate, and the held-out place where the two models differ most."""
+    task = candidate.card.task
+    index, names = class_index(task), [spec.name for spec in task.classes]
+    before, after = current.load(), candidate.load()
+    keep = read_tiles(base.path / KEEP)
+    everywhere = [tile.known for tile in keep]
+    verdict = judge(
+        score(before, tiles, held, index),
+        score(after, tiles, held, index),
+        score(before, keep, everywhere, index, block=128),
+        score(after, keep, everywhere, index, block=128),
+        names,
+        seed=seed,
+    )
+    return verdict, _picture(before, after, tiles, held, class_values(task))
+
+
+def _picture(
+    before: Segmenter,
+    after: Segmenter,
+    tiles: Sequence[CorrectionTile],
+    held: Sequence[NDArray[np.bool_]],
+    values: NDArray[np.uint8],
+) -> BeforeAfter:
+    """The tile with the most held-out pixels on which the two models disagree."""
+    seen = [(classify(before, t.image), classify(after, t.image)) for t in tiles]
+    changed = [float(((a != b) & m).sum()) for (a, b), m in zip(seen, held, strict=True)]
+    best = int(np.argmax(changed))
+    tile, (old, new) = tiles[best], seen[best]
+    return BeforeAfter(tile.image, tile.classes, held[best], values[old], values[new])

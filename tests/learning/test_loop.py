@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_genselfdiff.backbone.heads import Denoiser, Segmenter
+from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
+from napari_genselfdiff.errors import ConfigError, ModelFileError, TrainingError
+from napari_genselfdiff.learning.checkpoint import load_checkpoint, save_checkpoint
+from napari_genselfdiff.learning.data import Batch, PatchConfig, PatchSampler
+from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
+from napari_genselfdiff.learning.objectives import Denoising, Objective, Segmentation
+from tests.learning import tiny
+
+Make = Callable[[LoopConfig], tuple[TrainState, PatchSampler, Objective]]
+
+
+def denoising(config: LoopConfig) -> tuple[TrainState, PatchSampler, Objective]:
+    torch.manual_seed(0)
+    sampler = PatchSampler([tiny.source(1)], PatchConfig(size=32), 0)
+    schedule = NoiseSchedule(NoiseConfig(timesteps=50))
+    return TrainState.create(Denoiser(tiny.CONFIG), config), sampler, Denoising(schedule)
+
+
+def segmentation(config: LoopConfig) -> tuple[TrainState, PatchSampler, Objective]:
+    torch.manual_seed(0)
+    sampler = PatchSampler([tiny.source(1)], PatchConfig(size=32), 0)
+    return TrainState.create(Segmenter(tiny.CONFIG, 1, 50), config), sampler, Segmentation()
+
+
+def weights(state: TrainState) -> dict[str, torch.Tensor]:
+    return {
+        **state.model.state_dict(),
+        **{f"ema.{k}": v for k, v in state.ema.model.state_dict().items()},
+    }
+
+
+@pytest.mark.parametrize("make", [denoising, segmentation])
+def test_resumed_equals_uninterrupted_bit_for_bit(make: Make, tmp_path: Path) -> None:
+    config = LoopConfig(total_images=24, batch=4, warmup_images=8)
+    whole, sampler, objective = make(config)
+    list(train(whole, sampler.batch, objective, config))
+
+    first, sampler, objective = make(config)
+    for report in train(first, sampler.batch, objective, config):
+        if report.images_seen == 12:
+            break
+    parts = {"model": first.model, "optimizer": first.optimizer, "ema": first.ema}
+    save_checkpoint(tmp_path / "c.pt", parts, images_seen=first.images_seen)
+    second, sampler, objective = make(config)
+    with torch.no_grad():  # what is loaded must not be what happened to be there
+        for parameter in second.model.parameters():
+            parameter.add_(1)
+    parts = {"model": second.model, "optimizer": second.optimizer, "ema": second.ema}
+    second.images_seen = load_checkpoint(tmp_path / "c.pt", parts)["images_seen"]
+    list(train(second, sampler.batch, objective, config))
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(second)[name]), name
+
+
+@pytest.mark.parametrize("make", [denoising, segmentation])
+def test_micro_batches_give_the_same_gradient(make: Make) -> None:
+    gradients = []
+    for micro in (8, 3):
+        config = LoopConfig(total_images=8, batch=8, micro_batch=micro, clip=1e9)
+        state, sampler, objective = make(config)
+        state.model.double()
+        state.ema.model.double()
+
+        def batch(indices: object, sampler: PatchSampler = sampler) -> Batch:
+            return Batch(
+                *(
+                    v.double() if torch.is_tensor(v) and v.is_floating_point() else v
+                    for v in sampler.batch(indices)
+                )
+            )  # type: ignore[arg-type]
+
+        list(train(state, batch, objective, config))
+        gradients.append([p.grad.clone() for p in state.model.parameters() if p.grad is not None])
+    one, other = (torch.cat([g.flatten() for g in part]) for part in gradients)
+    assert float((one - other).norm()) <= 1e-6 * float(one.norm())
+
+
+def test_it_learns_to_segment_one_picture() -> None:
+    config = LoopConfig(total_images=480, batch=8, lr=3e-3, warmup_images=16, ema_decay=0.9)
+    state, sampler, objective = segmentation(config)
+    reports = list(train(state, sampler.batch, objective, config))
+    start = np.mean([r.loss for r in reports[:5]])
+    end = np.mean([r.loss for r in reports[-5:]])
+    assert end < 0.35 * start
+    assert reports[-1].images_seen == 480
+    assert reports[-1].eta_s == 0
+
+
+def test_stop_is_honoured_before_the_next_step() -> None:
+    config = LoopConfig(total_images=80, batch=4)
+    state, sampler, objective = segmentation(config)
+    reports = train(
+        state, sampler.batch, objective, config, should_stop=lambda: state.images_seen >= 8
+    )
+    seen = [report.images_seen for report in reports]
+    assert seen == [4, 8]
+
+
+def test_diverging_loss_stops_and_keeps_the_average() -> None:
+    config = LoopConfig(total_images=40, batch=4)
+    state, sampler, objective = segmentation(config)
+
+    def spoiled(indices: object) -> Batch:
+        batch = sampler.batch(indices)  # type: ignore[arg-type]
+        if state.images_seen >= 8:
+            batch.images.fill_(float("nan"))
+        return batch
+
+    with pytest.raises(TrainingError, match="image 8"):
+        list(train(state, spoiled, objective, config))
+    assert all(bool(torch.isfinite(v).all()) for v in weights(state).values())
+
+
+def test_noise_of_a_sample_depends_on_its_index_alone() -> None:
+    schedule = NoiseSchedule(NoiseConfig())
+    noise, t = Denoising(schedule).draw([7, 8], (3, 4, 4))
+    again, t_again = Denoising(schedule).draw([8], (3, 4, 4))
+    assert torch.equal(noise[1], again[0])
+    assert int(t[1]) == int(t_again[0])
+
+
+class TestCheckpoint:
+    def test_a_file_that_is_none_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "c.pt").write_bytes(b"nothing of ours")
+        with pytest.raises(ModelFileError, match="cannot be read"):
+            load_checkpoint(tmp_path / "c.pt", {})
+
+    def test_another_network_is_refused(self, tmp_path: Path) -> None:
+        save_checkpoint(tmp_path / "c.pt", {"model": Denoiser(tiny.CONFIG)})
+        with pytest.raises(ConfigError, match="another network"):
+            load_checkpoint(tmp_path / "c.pt", {"model": Segmenter(tiny.CONFIG, 3, 0)})
+
+    def test_a_failed_write_leaves_the_old_file(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path, model = tmp_path / "c.pt", Denoiser(tiny.CONFIG)
+        save_checkpoint(path, {"model": model})
+        before = path.read_bytes()
+
+        def full(state: object, target: Path) -> None:
+            Path(target).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="No space"):
+            save_checkpoint(path, {"model": model})
+        assert path.read_bytes() == before
+        assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
