@@ -1,1 +1,1 @@
-"""The napari side: the only place that knows Qt, napari and magicgui."""
+"""The dock, and everything that knows Qt and napari."""

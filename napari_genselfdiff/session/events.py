@@ -1,0 +1,42 @@
+"""What the session tells whoever shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from psygnal import Signal, SignalGroup
+
+from napari_genselfdiff.slides.geometry import Region
+
+Tone = Literal["plain", "good", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One sentence for the status line: what just happened, and what is safe to do."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """A job that runs; ``share`` is 0..1 or None while unknown, ``eta_s`` seconds left or None."""
+
+    what: str
+    share: float | None = None
+    eta_s: float | None = None
+
+
+class SessionEvents(SignalGroup):
+    """Signals of a session; every one comes from the thread that calls ``Session.poll``."""
+
+    slide_changed = Signal(description="a slide was opened or closed, or got its size")
+    task_changed = Signal(description="another task, or its list of classes")
+    model_changed = Signal(description="another model, or the list of models")
+    annotations_changed = Signal(Region, description="pixels of the task's grid")
+    tile_done = Signal(object, description="a TilePreview of a running prediction")
+    predicting_changed = Signal(description="a prediction started, went on or ended")
+    refining_changed = Signal(description="a refinement started, went on or ended, or was judged")
+    status_changed = Signal(Status)

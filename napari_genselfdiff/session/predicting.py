@@ -1,0 +1,182 @@
+"""Predict: segment what is on screen in the worker, and put the result into the annotations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.prediction.region import RegionDone, TileDone, to_store_window
+from napari_genselfdiff.prediction.tiles import model_downsample
+from napari_genselfdiff.session import wording
+from napari_genselfdiff.session.events import Activity
+from napari_genselfdiff.slides.geometry import Region, grid_shape
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.engine.job import Job
+    from napari_genselfdiff.registry.card import TaskSpec
+    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.slides.slide import Slide
+
+MAX_SIDE = 4096
+"""Longest side of a view to predict, in pixels of the model's grid."""
+
+
+@dataclass(frozen=True)
+class TilePreview:
+    """A finished tile of a running prediction; regions are pixels of the model's grid.
+
+    ``classes`` has the shape of ``core``.
+    """
+
+    region: Region
+    core: Region
+    downsample: float
+    classes: NDArray[np.uint8]
+
+
+@dataclass
+class _Running:
+    job: Job
+    slide: Slide
+    store: AnnotationStore
+    task: TaskSpec
+    model: Model
+    region: Region
+    downsample: float
+
+
+class Predicting:
+    """The prediction that runs, if one does; a new one takes the place of the old.
+
+    Parameters
+    ----------
+    session
+        Whose slide, task and model are used.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._running: _Running | None = None
+        self.activity: Activity | None = None
+        self.last_region0: Region | None = None
+        self.seconds: dict[str, float] = {}
+
+    def problem(self, region0: Region | None) -> str | None:
+        """Say why this view (level-0 pixels) cannot be predicted; None if it can."""
+        try:
+            self._place(region0)
+        except (ConfigError, OSError) as err:  # OSError: errors of slide, store and model files
+            return str(err)
+        return None
+
+    def is_too_large(self, region0: Region | None) -> bool:
+        """Whether zooming in would help."""
+        session = self._session
+        if region0 is None or session.slide is None or session.model is None:
+            return False
+        try:
+            scale = model_downsample(session.slide.mpp, session.model.card.mpp_range)
+        except ConfigError:
+            return False
+        return max(region0.to_grid(scale.downsample).shape) > MAX_SIDE
+
+    def start(self, region0: Region | None) -> None:
+        """Predict a region of level 0 with the model in use."""
+        session = self._session
+        slide, store = session.open_store()
+        model = session.open_model()
+        region, downsample = self._place(region0)
+        if region0 is None:
+            return
+        self.cancel()
+        job = session.engine.predict(slide.path, slide.mpp, model.path, region0, session.profile)
+        self._running = _Running(job, slide, store, session.task, model, region, downsample)
+        self.last_region0 = region0
+        self._report(Activity(f"Predicting {wording.things(session.task)}"))
+        session.say(f"Predicting with {model.card.name}; you can go on looking around.")
+
+    def cancel(self) -> bool:
+        """Stop at the next tile; what was annotated stays as it was. False if nothing ran."""
+        if self._running is None:
+            return False
+        self._running.job.cancel()
+        self._running = None
+        self._report(None)
+        self._session.say("Prediction cancelled; nothing was changed.")
+        return True
+
+    def poll(self) -> None:
+        """Take in tiles and results."""
+        running = self._running
+        if running is None:
+            return
+        for item in running.job.take_partials():
+            if isinstance(item, TileDone):
+                self._on_tile(running, item)
+        if not running.job.done:
+            return
+        self._running = None
+        try:
+            result = running.job.value()
+            if isinstance(result, RegionDone):
+                self._on_region(running, result)
+        finally:
+            self._report(None)
+
+    def _place(self, region0: Region | None) -> tuple[Region, float]:
+        """Region in the model's grid and that grid's downsample, or the reason why not."""
+        slide, _ = self._session.open_store()
+        model = self._session.open_model()
+        visible = None if region0 is None else region0.clipped(slide.shape)
+        if visible is None:
+            raise ConfigError("nothing of the slide is on screen; move it into view")
+        scale = model_downsample(slide.mpp, model.card.mpp_range)
+        region = visible.to_grid(scale.downsample)
+        if max(region.shape) > MAX_SIDE:
+            raise ConfigError(
+                "zoomed out too far: this view is larger than what is predicted at once; zoom in"
+            )
+        whole = region.clipped(grid_shape(slide.shape, scale.downsample))
+        return whole or region, scale.downsample
+
+    def _on_tile(self, running: _Running, tile: TileDone) -> None:
+        preview = TilePreview(running.region, tile.core, tile.downsample, tile.classes)
+        self._session.events.tile_done.emit(preview)
+        share = tile.done / max(tile.total, 1)
+        what = f"Predicting {wording.things(running.task)}"
+        self._report(Activity(what, share, tile.eta_s))
+
+    def _on_region(self, running: _Running, done: RegionDone) -> None:
+        downsample = running.store.downsample(running.task.name)
+        window = to_store_window(done, running.slide.shape, downsample)
+        written = running.store.write_prediction(
+            running.task.name, window, model_hash=running.model.hash
+        )
+        self.seconds = dict(done.seconds)
+        found = _count(window.objects)
+        number = wording.things(running.task, found) if found is not None else "Areas"
+        kept = wording.kept(written.kept_objects, written.kept_pixels, running.task)
+        text = f"{number} in {wording.duration(done.seconds.get('total', 0))}. {kept}"
+        warning = done.warning
+        if warning:
+            self._session.say(f"{text} Careful: {warning}.", "warning")
+        else:
+            self._session.say(f"{text} Correct what is wrong, or accept the view.", "good")
+
+    def _report(self, activity: Activity | None) -> None:
+        self.activity = activity
+        self._session.events.predicting_changed.emit()
+
+
+def _count(objects: NDArray[np.uint32] | None) -> int | None:
+    if objects is None:
+        return None
+    ids = np.unique(objects)
+    return int(ids.size - (ids[:1] == 0).sum())

@@ -1,0 +1,220 @@
+"""Refine: teach the model what was checked, judge the result, use it or not, and go back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.session import wording
+from napari_genselfdiff.session.events import Activity
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_genselfdiff.engine.job import Job
+    from napari_genselfdiff.learning.refine import RefineResult
+    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.session.session import Session
+
+TILE = 256
+BUDGET_S = 30.0
+AROUND_S = 8.0  # reading, comparing and saving, beside the learning itself
+_STAGES = {
+    "preparing": "Preparing",
+    "learning": "Learning from your corrections",
+    "comparing": "Comparing with the model in use",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a click on Refine would do; ``ready`` is False while there is nothing to learn."""
+
+    tiles: int
+    seconds: float
+    sentence: str
+    ready: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished refine: what was found, the model before and after, and which is in use.
+
+    ``decided`` is False while the user has to choose.
+    """
+
+    result: RefineResult
+    old: Model
+    new: Model
+    in_use: bool
+    decided: bool
+
+
+@dataclass
+class _Running:
+    job: Job
+    old: Model
+    folder: Path
+
+
+class Refining:
+    """The refinement that runs, or the last one's outcome.
+
+    Parameters
+    ----------
+    session
+        Whose slide, annotations and model are used.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._running: _Running | None = None
+        self.activity: Activity | None = None
+        self.losses: list[tuple[int, float]] = []
+        self.outcome: Outcome | None = None
+        self.budget_s = BUDGET_S
+
+    def plan(self) -> Plan:
+        """Say what Refine would learn from and how long it would take."""
+        session = self._session
+        store, model, name = session.store, session.model, session.task.name
+        if store is None or model is None or name not in store.tasks:
+            return Plan(0, 0.0, "Open a slide, predict and correct first.", ready=False)
+        tiles = len(store.known_regions(name, TILE))
+        if not tiles:
+            text = "Correct or accept a few places first; then the model learns from them."
+            return Plan(0, 0.0, text, ready=False)
+        seconds = self.budget_s + AROUND_S
+        text = (
+            f"Learns from {wording.counted(tiles, 'checked tile')}, takes about "
+            f"{wording.duration(seconds)}. The old model is kept."
+        )
+        return Plan(tiles, seconds, text, ready=True)
+
+    def start(self) -> None:
+        """Learn from everything checked on this slide; one can go on working meanwhile."""
+        from napari_genselfdiff.learning.corrections import collect_tiles
+        from napari_genselfdiff.learning.refine import RefineConfig, RefineRequest
+
+        session = self._session
+        if self._running is not None:
+            raise ConfigError("a refine is running; cancel it or wait")
+        slide, store = session.open_store()
+        model = session.open_model()
+        plan = self.plan()
+        if not plan.ready:
+            raise ConfigError(plan.sentence)
+        folder = session.registry.root / "runs" / uuid4().hex
+        folder.mkdir(parents=True)
+        request = RefineRequest(
+            current=model.path,
+            base=self._base(model).path,
+            tiles=collect_tiles(slide, store, model.card, tile=TILE),
+            out=folder / "model",
+            name=session.registry.new_name(model.card.name),
+            config=RefineConfig(budget_s=self.budget_s),
+        )
+        job = session.engine.refine(request, session.profile)
+        self._running = _Running(job, model, folder)
+        self.outcome, self.losses = None, []
+        self._report(Activity(_STAGES["preparing"], 0.0, plan.seconds))
+        session.say(f"Learning from {wording.counted(plan.tiles, 'checked tile')}; go on working.")
+
+    def cancel(self) -> bool:
+        """Stop; the model in use stays. False if nothing ran."""
+        if self._running is None:
+            return False
+        self._running.job.cancel()
+        self._end()
+        self._session.say("Refine cancelled; the model in use stays.")
+        return True
+
+    def forget(self) -> None:
+        """Put the last outcome away."""
+        self.outcome = None
+        self._session.events.refining_changed.emit()
+
+    def poll(self) -> None:
+        """Take in progress and the result."""
+        running = self._running
+        if running is None:
+            return
+        for item in running.job.take_partials():
+            self._on_progress(item)
+        if not running.job.done:
+            return
+        try:
+            self._on_result(running, running.job.value())
+        finally:
+            self._end()
+
+    def use_new(self) -> None:
+        """Use the refined model, also if it was not found to be better; that is recorded."""
+        outcome = self._outcome()
+        session = self._session
+        why = "" if outcome.result.verdict.accepted else f"used anyway: {outcome.result.verdict}"
+        session.registry.use(outcome.new, why=why[:500])
+        self._settle(replace(outcome, in_use=True, decided=True))
+        session.say(f"{outcome.new.card.name} is in use now; the old model is kept.", "good")
+
+    def keep_old(self) -> None:
+        """Keep the model that was in use; the refined one stays in the list."""
+        outcome = self._outcome()
+        if outcome.in_use:
+            self.go_back()
+            return
+        self._settle(replace(outcome, decided=True))
+        self._session.say(f"{outcome.old.card.name} stays in use.")
+
+    def go_back(self) -> None:
+        """Use the model that was in use before, bit by bit the same."""
+        session = self._session
+        model = session.registry.rollback(session.task.name)
+        if self.outcome is not None:
+            self._settle(replace(self.outcome, in_use=False, decided=True))
+        else:
+            session.refresh_models()
+        session.say(f"Back to {model.card.name}.", "good")
+
+    def _base(self, model: Model) -> Model:
+        """The shipped model a line of refinements began with, or its first one."""
+        registry = self._session.registry
+        return registry.lineage(model)[-1]
+
+    def _outcome(self) -> Outcome:
+        if self.outcome is None:
+            raise ConfigError("there is no refined model to decide on; refine first")
+        return self.outcome
+
+    def _settle(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._session.refresh_models()
+        self._session.events.refining_changed.emit()
+
+    def _on_progress(self, item: Any) -> None:
+        if item.loss is not None:
+            self.losses.append((item.images_seen, item.loss))
+        self._report(Activity(_STAGES.get(item.stage, item.stage), item.done, item.eta_s))
+
+    def _on_result(self, running: _Running, result: RefineResult) -> None:
+        """Take the candidate into the list of models; use it if it was found to be better."""
+        registry, verdict = self._session.registry, result.verdict
+        new = registry.add(result.model)
+        if verdict.accepted:
+            registry.use(new)
+        undecided = verdict.decision == "too_little"
+        self._settle(Outcome(result, running.old, new, verdict.accepted, not undecided))
+        self._session.say(verdict.sentence, "good" if verdict.accepted else "warning")
+
+    def _end(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            shutil.rmtree(running.folder, ignore_errors=True)
+        self._report(None)
+
+    def _report(self, activity: Activity | None) -> None:
+        self.activity = activity
+        self._session.events.refining_changed.emit()

@@ -1,0 +1,67 @@
+"""The sentences people read; plain words only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_genselfdiff.registry.card import TaskSpec
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Give "1 tile", "3 tiles", "1,204 tiles"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Give a time as people say it: "3 s", "2 min 10 s", "1 h 5 min"."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest and minutes < 10 else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def share(part: float, whole: float) -> str:
+    """Give a share as whole per cent; what is there is never called 0 %, what lacks never 100 %."""
+    if whole <= 0 or part <= 0:
+        return "0 %"
+    percent = 100 * part / whole
+    if percent < 1:
+        return "< 1 %"
+    return "> 99 %" if 99 < percent < 100 else f"{percent:.0f} %"
+
+
+def things(task: TaskSpec, number: int | None = None) -> str:
+    """Give what a task looks for, in the plural or counted: "nuclei", "12 nuclei"."""
+    word = task.name.lower() if task.kind == "objects" else "areas"
+    if number is None:
+        return word
+    one = task.classes[0].name.lower() if task.n_classes == 1 else "object"
+    return counted(number, one, word)
+
+
+def coverage(pixels: Mapping[str, int]) -> str:
+    """Say how much of the slide is known, and from whom; ``pixels`` as of ``store.summary``."""
+    total = sum(pixels.values())
+    if pixels["unknown"] == total:
+        return "Nothing annotated yet: the whole slide is unknown."
+    parts = {
+        "unknown": "unknown",
+        "model": "model only",
+        "accepted": "accepted",
+        "human": "corrected by hand",
+    }
+    return ", ".join(f"{share(pixels[name], total)} {word}" for name, word in parts.items()) + "."
+
+
+def kept(kept_objects: int, kept_pixels: int, task: TaskSpec) -> str:
+    """Say what a prediction left alone; empty if there was nothing."""
+    if kept_objects:
+        return f"Kept {things(task, kept_objects)} and everything else you checked."
+    return "Kept everything you checked." if kept_pixels else ""

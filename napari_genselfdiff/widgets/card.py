@@ -1,0 +1,134 @@
+"""The result card: the same place before and after, the numbers, the verdict, and the choice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QImage, QPixmap
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout
+
+from napari_genselfdiff.widgets.look import GAP, notice, plain_button, row, text, tint
+from napari_genselfdiff.widgets.outlines import border
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.registry.card import TaskSpec
+    from napari_genselfdiff.session.refining import Outcome
+    from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.widgets.controller import Controller
+
+SIDE = 148
+_AREA_SHARE = 0.35
+
+
+class ResultCard(QFrame):
+    """Shows an outcome of Refine and takes the user's decision."""
+
+    def __init__(self, session: Session, controller: Controller) -> None:
+        super().__init__()
+        self.setObjectName("result-card")
+        self.setStyleSheet(
+            "#result-card { border: 1px solid rgba(124, 136, 148, 120); border-radius: 4px; }"
+        )
+        self._session = session
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(8, 8, 8, 8)
+        outer.setSpacing(GAP)
+        self.verdict = notice("plain")
+        self.before, self.after = QLabel(), QLabel()
+        pictures = QGridLayout()
+        pictures.setSpacing(4)
+        for column, (title, picture) in enumerate((("Before", self.before), ("After", self.after))):
+            pictures.addWidget(text(title, bold=True), 0, column)
+            pictures.addWidget(picture, 1, column)
+            picture.setFixedSize(SIDE, SIDE)
+            picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
+            picture.setToolTip(
+                "A checked place as the old and the new model see it.\n"
+                "White frame: kept aside, the new model never learned from it."
+            )
+        self.numbers = text(small=True)
+        self.use_button = plain_button("Use", "Use the refined model", controller.use_new)
+        self.keep_button = plain_button(
+            "Keep old",
+            "The old model stays in use; the refined one stays in the list.",
+            controller.keep_old,
+        )
+        outer.addWidget(self.verdict)
+        outer.addLayout(pictures)
+        outer.addWidget(self.numbers)
+        outer.addLayout(row(self.use_button, self.keep_button))
+        self.hide()
+
+    def show_outcome(self, outcome: Outcome | None) -> None:
+        """Show an outcome, or nothing."""
+        self.setVisible(outcome is not None)
+        if outcome is None:
+            return
+        verdict, picture = outcome.result.verdict, outcome.result.picture
+        self.verdict.setText(f"{verdict.sentence} {_in_use(outcome)}")
+        tint(self.verdict, "good" if verdict.accepted else "warning")
+        task = outcome.new.card.task
+        for label, classes in ((self.before, picture.before), (self.after, picture.after)):
+            drawn = drawn_over(picture.image, classes, task, picture.known)
+            label.setPixmap(_pixmap(drawn, SIDE))
+        self.numbers.setText(numbers(outcome))
+        self.use_button.setText("Use" if verdict.accepted else "Use anyway")
+        self.use_button.setEnabled(not outcome.in_use)
+        self.keep_button.setText("Go back" if outcome.in_use else "Keep old")
+        self.keep_button.setEnabled(outcome.in_use or not outcome.decided)
+
+
+def numbers(outcome: Outcome) -> str:
+    """Dice of every class, old to new, with the interval of the gain."""
+    verdict = outcome.result.verdict
+    lines = [f"{name}: Dice {old:.2f} → {new:.2f}" for name, (old, new) in verdict.classes.items()]
+    low, high = verdict.interval
+    lines.append(f"Gain {verdict.new - verdict.old:+.2f} (95 % between {low:+.2f} and {high:+.2f})")
+    if verdict.keep is not None:
+        lines.append(f"Tissue it knew before: {verdict.keep[0]:.2f} → {verdict.keep[1]:.2f}")
+    return "\n".join(lines)
+
+
+def drawn_over(
+    image: NDArray[np.uint8],
+    classes: NDArray[np.uint8],
+    task: TaskSpec,
+    frame: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Draw classes over a picture: outlines of objects, areas as a tint; (h, w, 3) uint8.
+
+    ``frame`` marks pixels that get a white rim.
+    """
+    drawn = image.copy()
+    for spec in task.classes:
+        mask = classes == spec.value
+        color = np.array(QColor(spec.color).getRgb()[:3], np.float32)
+        if task.kind == "objects":
+            drawn[border(mask.astype(np.uint32))] = color
+        else:
+            drawn[mask] = (1 - _AREA_SHARE) * drawn[mask] + _AREA_SHARE * color
+    if frame is not None and frame.any():
+        drawn[border(frame.astype(np.uint32), 1)] = 255
+    return drawn
+
+
+def _pixmap(image: NDArray[np.uint8], side: int) -> QPixmap:
+    height, width = image.shape[:2]
+    data = np.ascontiguousarray(image)
+    picture = QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
+    return QPixmap.fromImage(picture).scaled(
+        side,
+        side,
+        Qt.AspectRatioMode.KeepAspectRatio,
+        Qt.TransformationMode.SmoothTransformation,
+    )
+
+
+def _in_use(outcome: Outcome) -> str:
+    if outcome.in_use:
+        return "It is in use now."
+    return "The old model is in use." if outcome.decided else "You choose."

@@ -1,0 +1,89 @@
+"""Words, keys and explanations of everything one can do; buttons and key bindings share them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from napari_genselfdiff.widgets.controller import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One thing to do: its word, its key (as napari spells it, or empty), and what it does."""
+
+    text: str
+    key: str
+    tip: str
+
+    @property
+    def label(self) -> str:
+        """Word with key, for a button."""
+        return f"{self.text}  ({shown_key(self.key)})" if self.key else self.text
+
+    @property
+    def tooltip(self) -> str:
+        """Explanation with key."""
+        return f"{self.tip}\nKey: {shown_key(self.key)}" if self.key else self.tip
+
+
+def shown_key(key: str) -> str:
+    """A key as people read it: "Ctrl+Shift+Z"."""
+    return key.replace("Control", "Ctrl").replace("Escape", "Esc").replace("-", "+")
+
+
+PREDICT: Final = Command(
+    "Predict",
+    "P",
+    "Outline what is on screen. Nothing you corrected or accepted is changed.",
+)
+CANCEL: Final = Command("Cancel", "", "Stop within a second; your annotations stay as they are.")
+ZOOM_IN: Final = Command("Zoom in", "", "Zoom to where single masks can be seen and judged.")
+ACCEPT: Final = Command(
+    "Accept view",
+    "A",
+    "I looked at everything visible: the masks and the background are right.\n"
+    "Nothing automatic changes it afterwards, and Refine learns from it.",
+)
+CLEAR: Final = Command(
+    "Clear to unknown",
+    "",
+    "Forget everything visible, as if nobody had looked. Undo brings it back.",
+)
+UNDO: Final = Command(
+    "Undo", "Control-Z", "Take back the last change, also of Predict, Accept and Import."
+)
+REDO: Final = Command("Redo", "Control-Shift-Z", "Do again what was undone.")
+REFINE: Final = Command(
+    "Refine model",
+    "",
+    "Teach the model what you corrected and accepted. It is used only if it is better on places\n"
+    "kept aside; the old model is kept in any case.",
+)
+HIDE: Final = Command("Hold to hide", "H", "Hide the overlay as long as the key is held.")
+LEAVE: Final = Command("Done", "Escape", "Put the tool away; everything is saved already.")
+
+TOOLS: Final[dict[Tool, Command]] = {
+    "brush": Command(
+        "Brush",
+        "B",
+        "Paint. Begin inside an object to extend it, beside it to draw a new one.\n"
+        "With Alt it erases. Right-click, draw around and return: the inside is filled.",
+    ),
+    "erase": Command("Erase", "E", "Erase: there is nothing here. Refine learns from it."),
+    "fill": Command(
+        "Fill",
+        "F",
+        "Click inside a closed line to fill it, or on an object to give it the chosen class.",
+    ),
+    "lasso": Command(
+        "Lasso", "L", "Click around an object; double-click to close the outline and fill it."
+    ),
+    "delete": Command(
+        "Delete",
+        "D",
+        "Click an object to delete it; D deletes the one under the pointer.\n"
+        "Refine learns that there is nothing.",
+    ),
+}

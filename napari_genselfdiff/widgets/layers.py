@@ -1,0 +1,331 @@
+"""The only code that touches napari's layers: the slide, what is annotated, what is being edited.
+
+Layers live in micrometres, so the scale bar is right; a slide of unknown size lives in pixels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from napari.layers.labels._labels_mouse_bindings import BrushSizeOnMouseMove
+from napari.utils.colormaps import DirectLabelColormap
+
+from napari_genselfdiff.annotation.window import ACCEPTED
+from napari_genselfdiff.widgets.outlines import Hidden, checked_levels, shown_levels
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from napari.components import ViewerModel
+    from napari.layers import Image, Labels, Layer
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.registry.card import TaskSpec
+    from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.slides.slide import Slide
+    from napari_genselfdiff.widgets.outlines import Readable
+
+AREA_OPACITY: Final = 0.35
+CHECKED_OPACITY: Final = 0.55
+CHECKED_COLOR: Final = "#ffffff"
+_MINE: Final = "genselfdiff"
+_PANEL: Final = "panel"  # says that the panel itself added a slide, not the reader
+
+
+class SlideLayers:
+    """Puts slide, annotations, previews and the edit window into a viewer, and out again.
+
+    Parameters
+    ----------
+    viewer
+        napari's viewer or a ``ViewerModel``.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._hidden = [Hidden()]
+        self._mpp: float | None = None
+        self._task: TaskSpec | None = None
+        self._downsample = 1
+        self._held: list[Layer] = []
+        self._preview_region: Region | None = None
+        self.slide: Image | None = None
+        self.shown: Labels | None = None
+        self.checked: Labels | None = None
+        self.preview: Labels | None = None
+        self.edit: Labels | None = None
+
+    # -- the slide ------------------------------------------------------------------------------
+
+    def show_slide(self, slide: Slide, layer: Image | None = None) -> Image:
+        """Add the slide (or take over a layer that already shows it) and look at all of it."""
+        self.clear()
+        if layer is None:
+            levels = list(slide.levels)
+            layer = self._viewer.add_image(
+                levels if len(levels) > 1 else levels[0],
+                name=slide.path.name,
+                rgb=True,
+                multiscale=len(levels) > 1,
+                interpolation2d="linear",
+                metadata={_MINE: {"path": str(slide.path), _PANEL: True}},
+            )
+        self.slide = layer
+        self.place_slide(slide.mpp)
+        bar = self._viewer.canvas.overlays.scale_bar
+        bar.visible = True
+        bar.box = True  # legible on tissue and on glass
+        return layer
+
+    def place_slide(self, mpp: float | None) -> None:
+        """Give the slide its size in micrometres; None leaves it in pixels."""
+        if self.slide is None:
+            return
+        self._mpp = mpp
+        size = 1.0 if mpp is None else mpp
+        self.slide.scale = (size, size)
+        self.slide.translate = (0.0, 0.0)
+        self.slide.units = ("pixel",) * 2 if mpp is None else ("micrometer",) * 2
+        self._viewer.reset_view()
+
+    def shows(self, slide: Slide) -> bool:
+        """Tell whether the slide's layer is there already."""
+        return self.slide is not None and self.path_of(self.slide) == str(slide.path)
+
+    @staticmethod
+    def path_of(layer: Layer) -> str | None:
+        """File of a slide's layer that our reader or panel made."""
+        mine = layer.metadata.get(_MINE)
+        path = mine.get("path") if isinstance(mine, dict) else None
+        return str(path) if path else None
+
+    def is_foreign_slide(self, layer: Layer) -> bool:
+        """Tell whether our reader added a slide that the panel does not show yet."""
+        mine = layer.metadata.get(_MINE)
+        return isinstance(mine, dict) and not mine.get(_PANEL) and not self.owns(layer)
+
+    def owns(self, layer: Layer) -> bool:
+        """Tell whether a layer is one of ours."""
+        return any(layer is mine for mine in self._all())
+
+    def forget(self, layer: Layer) -> bool:
+        """Let go of a layer that was removed by hand; True if it was the slide."""
+        was_slide = layer is self.slide
+        for name in ("slide", "shown", "checked", "preview", "edit"):
+            if getattr(self, name) is layer:
+                setattr(self, name, None)
+        return was_slide
+
+    def clear(self) -> None:
+        """Remove every layer of ours."""
+        for layer in reversed(self._all()):
+            self._remove(layer)
+        self.slide = self.shown = self.checked = self.preview = self.edit = None
+        self._hidden[0] = Hidden()
+        self._task, self._held = None, []
+
+    def _all(self) -> list[Layer]:
+        layers = (self.slide, self.checked, self.shown, self.preview, self.edit)
+        return [layer for layer in layers if layer is not None]
+
+    def _remove(self, layer: Layer | None) -> None:
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    # -- what is annotated ----------------------------------------------------------------------
+
+    def show_annotations(
+        self,
+        task: TaskSpec,
+        downsample: int,
+        classes: Sequence[Readable],
+        objects: Sequence[Readable] | None,
+        provenance: Sequence[Readable],
+    ) -> None:
+        """Show a task's annotations over the whole slide, read only where looked at."""
+        self.close_edit()
+        for layer in (self.shown, self.checked):
+            self._remove(layer)
+        self._task, self._downsample = task, downsample
+        checked = checked_levels(provenance, ACCEPTED)
+        self.checked = self._add_levels(
+            checked, 1, f"{task.name}: checked by you", {None: None, 1: CHECKED_COLOR}
+        )
+        self.checked.opacity = CHECKED_OPACITY
+        shown = shown_levels(classes, objects, self._hidden)
+        colors: dict[int | None, str | None] = {None: None}
+        colors.update({spec.value: spec.color for spec in task.classes})
+        self.shown = self._add_levels(shown, shown[0].repeat, task.name, colors)
+        self.shown.opacity = 1.0 if objects is not None else AREA_OPACITY
+        self._select_slide()
+
+    def hide_annotations(self) -> None:
+        """Show the slide alone."""
+        self.close_edit()
+        for layer in (self.shown, self.checked):
+            self._remove(layer)
+        self.shown = self.checked = None
+
+    def refresh_annotations(self) -> None:
+        """Show what the store holds now."""
+        # Assigning the levels drops the coarsest one, which napari keeps and would show stale.
+        for layer in (self.shown, self.checked):
+            if layer is not None:
+                layer.data = layer.data
+
+    def _add_levels(
+        self,
+        levels: Sequence[Any],
+        repeat: int,
+        name: str,
+        colors: Mapping[int | None, str | None],
+    ) -> Labels:
+        several = len(levels) > 1
+        layer = self._viewer.add_labels(
+            list(levels) if several else levels[0],
+            multiscale=several,
+            name=name,
+            colormap=_colormap(colors),
+            **self._placing(self._downsample / repeat),
+        )
+        layer.editable = False
+        return layer
+
+    def _placing(self, downsample: float, y: float = 0, x: float = 0) -> dict[str, Any]:
+        """Place pixel (y, x) of a grid whose pixel i covers level-0 pixels [i d, (i + 1) d)."""
+        size = 1.0 if self._mpp is None else self._mpp
+        shift = (downsample - 1) / 2  # napari places pixel centres, grids share their corner
+        return {
+            "scale": (size * downsample,) * 2,
+            "translate": (size * (y * downsample + shift), size * (x * downsample + shift)),
+            "units": self.slide.units if self.slide is not None else None,
+        }
+
+    def _select_slide(self) -> None:
+        if self.slide is not None:
+            self._viewer.layers.selection.active = self.slide
+
+    # -- a prediction while it runs -------------------------------------------------------------
+
+    def show_tile(self, region: Region, core: Region, downsample: float, classes: Any) -> None:
+        """Show a finished tile; ``region`` is the whole job, both in the model's grid."""
+        if self.preview is None or self._preview_region != region:
+            self.close_preview()
+            task = self._task
+            colors: dict[int | None, str | None] = {None: None}
+            colors.update({} if task is None else {c.value: c.color for c in task.classes})
+            self.preview = self._viewer.add_labels(
+                np.zeros(region.shape, np.uint8),
+                name="predicting",
+                colormap=_colormap(colors),
+                **self._placing(downsample, region.y, region.x),
+            )
+            self.preview.editable = False
+            self._preview_region = region
+            outlined = task is not None and task.kind == "objects"
+            self.preview.contour = 2 if outlined else 0
+            self.preview.opacity = 0.8 if outlined else AREA_OPACITY
+            self._select_slide()
+        part = core.intersection(region)
+        if part is None:
+            return
+        inside = part.shifted(-region.y, -region.x).slices
+        self.preview.data[inside] = classes[part.shifted(-core.y, -core.x).slices]
+        self.preview.refresh(extent=False)
+
+    def close_preview(self) -> None:
+        """Take away the tiles; the store shows the result."""
+        self._remove(self.preview)
+        self.preview, self._preview_region = None, None
+
+    # -- editing --------------------------------------------------------------------------------
+
+    def open_edit(
+        self, region: Region, values: NDArray[np.uint16], colors: Mapping[int | None, str | None]
+    ) -> Labels:
+        """Make a rectangle of the task's grid editable; always a new layer, with its own history.
+
+        ``values`` as in ``session.editing.EditWindow``.
+        """
+        self.close_edit()
+        task = self._task
+        name = "editing" if task is None else f"{task.name}: editing"
+        layer = self._viewer.add_labels(
+            values,
+            name=name,
+            colormap=_colormap(colors),
+            **self._placing(self._downsample, region.y, region.x),
+        )
+        outlined = task is not None and task.kind == "objects"
+        layer.contour = 1 if outlined else 0
+        layer.opacity = 1.0 if outlined else AREA_OPACITY
+        layer.n_edit_dimensions = 2
+        self._hide(region)
+        self.edit = layer
+        self._viewer.layers.selection.active = layer
+        return layer
+
+    def arm(self, mode: str, brush_size: int) -> None:
+        """Give the edit window a tool of napari's."""
+        if self.edit is None:
+            return
+        self.edit.mode = mode
+        self.edit.brush_size = brush_size
+        if mode == "pan_zoom":
+            self.edit.cursor = "cross"  # a click does something
+        # Alt is ours: it erases. napari would resize the brush with it.
+        moves = self.edit.mouse_move_callbacks
+        for callback in [c for c in moves if isinstance(c, BrushSizeOnMouseMove)]:
+            moves.remove(callback)
+
+    def is_drawing_polygon(self) -> bool:
+        """Whether an outline was begun and not closed."""
+        return self.edit is not None and bool(self.edit._overlays["polygon"].points)
+
+    def put(self, values: NDArray[np.uint16], y: int, x: int) -> None:
+        """Overwrite a rectangle of the edit window, from its row ``y`` and column ``x``."""
+        if self.edit is None:
+            return
+        self.edit.data[y : y + values.shape[0], x : x + values.shape[1]] = values
+        self.edit.refresh(extent=False)
+
+    def recolor(self, colors: Mapping[int | None, str | None]) -> None:
+        """Give the values of the edit window new colours."""
+        if self.edit is not None:
+            self.edit.colormap = _colormap(colors)
+
+    def close_edit(self) -> None:
+        """Take the edit window away; the caller has saved it."""
+        if self.edit is None:
+            return
+        layer, self.edit = self.edit, None
+        self._hide(None)
+        self._remove(layer)
+        self._select_slide()
+
+    def _hide(self, region: Region | None) -> None:
+        self._hidden[0] = Hidden(region)
+        if self.shown is not None:
+            self.shown.refresh(extent=False)
+
+    # -- looking --------------------------------------------------------------------------------
+
+    def hold_overlay(self, hide: bool) -> None:
+        """Hide everything drawn on the slide, or show again what was hidden."""
+        if hide:
+            overlays = [layer for layer in self._all() if layer is not self.slide]
+            self._held = [layer for layer in overlays if layer.visible]
+        for layer in self._held:
+            layer.visible = not hide
+        if not hide:
+            self._held = []
+
+
+def _colormap(colors: Mapping[int | None, str | None]) -> DirectLabelColormap:
+    """Colours by value; None as a key stands for every other value, as a colour for none."""
+    clear = (0.0, 0.0, 0.0, 0.0)
+    table: dict[int | None, Any] = {0: clear}
+    table.update({value: clear if color is None else color for value, color in colors.items()})
+    table.setdefault(None, clear)
+    return DirectLabelColormap(color_dict=table)

@@ -1,0 +1,209 @@
+"""How the panel looks: blocks, buttons, spacing, colours; for the dark and the light theme."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QColor, QFont, QIcon, QPainter, QPixmap
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qtpy.QtWidgets import QBoxLayout
+
+    from napari_genselfdiff.session.events import Tone
+    from napari_genselfdiff.widgets.commands import Command
+
+WIDTH: Final = 340
+GAP: Final = 6
+ACCENT: Final = "#1F7A8C"
+TONES: Final[dict[Tone, str]] = {
+    "plain": "#7C8894",
+    "good": "#2E9E6B",
+    "warning": "#C98A00",
+    "error": "#D1495B",
+}
+
+_PRIMARY = f"""
+QPushButton {{ background: {ACCENT}; color: white; font-weight: bold; border-radius: 4px;
+  padding: 7px; }}
+QPushButton:hover {{ background: #2893A8; }}
+QPushButton:pressed {{ background: #175E6C; }}
+QPushButton:disabled {{ background: rgba(124, 136, 148, 60); color: rgba(124, 136, 148, 200); }}
+"""
+_TOOL = f"""
+QPushButton {{ padding: 6px 4px; border-radius: 4px; }}
+QPushButton:checked {{ background: {ACCENT}; color: white; font-weight: bold; }}
+QPushButton:disabled {{ color: rgba(124, 136, 148, 160); }}
+"""
+
+
+class Block(QWidget):
+    """A titled part of the panel that folds; the title shows a few words when folded.
+
+    Parameters
+    ----------
+    title
+        One word.
+    number
+        Its place in the journey.
+    """
+
+    def __init__(self, title: str, number: int) -> None:
+        super().__init__()
+        self._head = QToolButton()
+        self._head.setText(f"  {number}   {title}")
+        self._head.setCheckable(True)
+        self._head.setChecked(True)
+        self._head.setArrowType(Qt.ArrowType.DownArrow)
+        self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self._head.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._head.setToolTip(f"Fold or unfold {title}")
+        self._head.setStyleSheet(
+            "QToolButton { border: none; text-align: left; font-weight: bold; padding: 5px;"
+            " background: rgba(124, 136, 148, 45); border-radius: 4px; }"
+        )
+        self._head.toggled.connect(self._fold)
+        self._inside = QWidget()
+        self.body = QVBoxLayout(self._inside)
+        self.body.setContentsMargins(8, 4, 4, 8)
+        self.body.setSpacing(GAP)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(2)
+        outer.addWidget(self._head)
+        outer.addWidget(self._inside)
+
+    def set_open(self, is_open: bool) -> None:
+        """Unfold or fold."""
+        self._head.setChecked(is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the body is shown."""
+        return bool(self._head.isChecked())
+
+    def _fold(self, is_open: bool) -> None:
+        self._head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self._inside.setVisible(is_open)
+
+
+def button(command: Command, run: Callable[[], object], *, primary: bool = False) -> QPushButton:
+    """A button with its word, key and explanation."""
+    made = plain_button(command.label, command.tooltip, run)
+    made.setObjectName(command.text)
+    if primary:
+        made.setStyleSheet(_PRIMARY)
+    return made
+
+
+def plain_button(text: str, tip: str, run: Callable[[], object]) -> QPushButton:
+    """A button for what has no key."""
+    made = QPushButton(text)
+    made.setObjectName(text)
+    made.setToolTip(tip)
+    # Keys are the viewer's: a button that takes the focus would swallow the space bar.
+    made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+
+    def clicked(_checked: bool = False) -> None:
+        run()
+
+    made.clicked.connect(clicked)
+    return made
+
+
+def tool_button(command: Command, run: Callable[[], object]) -> QPushButton:
+    """A button that stays down while its tool is in hand."""
+    made = button(command, run)
+    made.setCheckable(True)
+    made.setStyleSheet(_TOOL)
+    return made
+
+
+def text(words: str = "", *, small: bool = False, bold: bool = False) -> QLabel:
+    """A label that wraps and can be copied from."""
+    label = QLabel(words)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    label.setMinimumWidth(1)
+    font = QFont(label.font())
+    if bold:
+        font.setBold(True)
+    label.setFont(font)
+    if small:
+        label.setStyleSheet("font-size: 11px;")
+    return label
+
+
+def badge(words: str, tip: str, color: str = TONES["warning"]) -> QLabel:
+    """A few words in a coloured box."""
+    label = QLabel(words)
+    label.setToolTip(tip)
+    label.setStyleSheet(
+        f"background: {color}; color: white; border-radius: 3px; padding: 1px 6px;"
+        " font-size: 10px; font-weight: bold;"
+    )
+    label.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+    return label
+
+
+def row(*widgets: QWidget, stretch: bool = False) -> QBoxLayout:
+    """Widgets side by side; with ``stretch`` they keep to the left."""
+    made = QHBoxLayout()
+    made.setContentsMargins(0, 0, 0, 0)
+    made.setSpacing(GAP)
+    for widget in widgets:
+        made.addWidget(widget)
+    if stretch:
+        made.addStretch(1)
+    return made
+
+
+def notice(tone: Tone) -> QLabel:
+    """A wrapped sentence with a coloured edge."""
+    label = text()
+    tint(label, tone)
+    return label
+
+
+def tint(label: QLabel, tone: Tone) -> None:
+    """Give a sentence's edge the colour of its tone."""
+    color = QColor(TONES[tone])
+    shade = f"rgba({color.red()}, {color.green()}, {color.blue()}, 38)"
+    label.setStyleSheet(
+        f"border-left: 4px solid {TONES[tone]}; background: {shade}; padding: 5px 6px;"
+        " border-radius: 2px;"
+    )
+
+
+def swatch(color: str, side: int = 14) -> QIcon:
+    """A small square of one colour."""
+    pixmap = QPixmap(QSize(side, side))
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setBrush(QColor(color))
+    painter.setPen(QColor(0, 0, 0, 90))
+    painter.drawRoundedRect(0, 0, side - 1, side - 1, 3, 3)
+    painter.end()
+    return QIcon(pixmap)
+
+
+def line() -> QFrame:
+    """A thin line between parts of a block."""
+    made = QFrame()
+    made.setFixedHeight(1)
+    made.setStyleSheet("background: rgba(124, 136, 148, 90);")
+    return made

@@ -1,0 +1,199 @@
+"""Annotations as napari shows them: outlines of objects, plain areas; computed where looked at.
+
+Each class looks like an array to napari (``shape``, ``dtype``, ``ndim``, ``[rows, columns]``) and
+reads from the store's levels when it is sliced, so nothing of the slide's size is ever held.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.slides.geometry import Region
+
+OUTLINE_PIXELS = 2
+CHECKED_PIXELS = 1
+
+
+class Readable(Protocol):
+    """What is needed of a zarr array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width."""
+        ...
+
+    def __getitem__(self, key: Any) -> Any:
+        """Read a rectangle."""
+        ...
+
+
+def border(objects: NDArray[np.uint32], thickness: int = OUTLINE_PIXELS) -> NDArray[np.bool_]:
+    """Tell which pixels lie within ``thickness`` pixels of the border of their own object.
+
+    The line lies inside the object, so neighbours that touch keep a line each. Pixels at the
+    array's edge count as inside: read a margin of ``thickness`` pixels.
+    """
+    inside = objects != 0
+    lines = np.zeros(objects.shape, bool)
+    for _ in range(thickness):
+        edge = np.zeros(objects.shape, bool)
+        rows = (objects[1:] != objects[:-1]) | (inside[1:] != inside[:-1])
+        columns = (objects[:, 1:] != objects[:, :-1]) | (inside[:, 1:] != inside[:, :-1])
+        edge[1:] |= rows
+        edge[:-1] |= rows
+        edge[:, 1:] |= columns
+        edge[:, :-1] |= columns
+        lines |= edge & inside
+        inside = inside & ~edge
+    return lines
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Where nothing is shown: the place that is being edited, in pixels of the store's grid."""
+
+    region: Region | None = None
+
+
+@dataclass(frozen=True)
+class LevelView:
+    """One level for napari, read from one level of the store.
+
+    Parameters
+    ----------
+    classes, objects
+        The store's arrays at this level; ``objects=None`` shows plain areas.
+    repeat
+        Every stored pixel is shown as ``repeat`` x ``repeat`` pixels: finer levels than the store
+        has, so that a line of two pixels stays thin on screen.
+    downsample
+        Pixels of the store's grid per pixel of ``classes``; places :class:`Hidden`.
+    hidden
+        One-element list shared by all levels.
+    """
+
+    classes: Readable
+    objects: Readable | None
+    repeat: int
+    downsample: int
+    hidden: list[Hidden]
+
+    ndim = 2
+    dtype = np.dtype(np.uint8)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in shown pixels."""
+        height, width = self.classes.shape[:2]
+        return height * self.repeat, width * self.repeat
+
+    @property
+    def size(self) -> int:
+        """Number of shown pixels."""
+        return self.shape[0] * self.shape[1]
+
+    def __len__(self) -> int:
+        """Rows, as arrays have it."""
+        return self.shape[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:
+        """Read the whole level; napari asks for it of the coarsest one only."""
+        values = self[:, :]
+        return values if dtype is None else values.astype(dtype)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """Give class values, 0 where nothing is drawn."""
+        rows, columns = _bounds(key, self.shape)
+        margin = OUTLINE_PIXELS
+        top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
+        bottom = min(rows[1] + margin, self.shape[0])
+        right = min(columns[1] + margin, self.shape[1])
+        if bottom <= top or right <= left:
+            return np.zeros((max(rows[1] - rows[0], 0), max(columns[1] - columns[0], 0)), np.uint8)
+        values = self._values(top, left, bottom, right)
+        self._blank(values, top, left)
+        return values[rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left]
+
+    def _values(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+        values = np.array(self._read(self.classes, top, left, bottom, right), np.uint8)
+        if self.objects is not None:
+            values[~border(self._read(self.objects, top, left, bottom, right))] = 0
+        return values
+
+    def _read(self, array: Readable, top: int, left: int, bottom: int, right: int) -> NDArray[Any]:
+        """Read shown pixels ``[top, bottom) x [left, right)`` of a stored array."""
+        n = self.repeat
+        y, x = top // n, left // n
+        stored = np.asarray(array[y : -(-bottom // n), x : -(-right // n)])
+        if n == 1:
+            return stored
+        shown = stored.repeat(n, axis=0).repeat(n, axis=1)
+        return shown[top - y * n : bottom - y * n, left - x * n : right - x * n]
+
+    def _blank(self, values: NDArray[np.uint8], top: int, left: int) -> None:
+        region = self.hidden[0].region
+        if region is None:
+            return
+        size = self.repeat / self.downsample
+        y, x = max(round(region.y * size) - top, 0), max(round(region.x * size) - left, 0)
+        y1, x1 = max(round(region.y1 * size) - top, 0), max(round(region.x1 * size) - left, 0)
+        values[y:y1, x:x1] = 0
+
+
+@dataclass(frozen=True)
+class CheckedView(LevelView):
+    """One level of what a person stands behind: its rim, as value 1.
+
+    ``classes`` holds provenance here, ``least`` is the lowest one that counts.
+    """
+
+    least: int = 2
+
+    def _values(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
+        known = self._read(self.classes, top, left, bottom, right) >= self.least
+        return border(known.astype(np.uint32), CHECKED_PIXELS).astype(np.uint8)
+
+
+def checked_levels(provenance: Sequence[Readable], least: int) -> list[CheckedView]:
+    """Give napari's levels of what was checked, finest first."""
+    never = [Hidden()]
+    return [
+        CheckedView(values, None, 1, 2**index, never, least)
+        for index, values in enumerate(provenance)
+    ]
+
+
+def shown_levels(
+    classes: Sequence[Readable], objects: Sequence[Readable] | None, hidden: list[Hidden]
+) -> list[LevelView]:
+    """Give napari's levels, finest first.
+
+    Outlines get two levels finer than the store (4 x and 2 x), plain areas none.
+    """
+    levels = []
+    if objects is not None:
+        levels += [LevelView(classes[0], objects[0], repeat, 1, hidden) for repeat in (4, 2)]
+    for index, values in enumerate(classes):
+        ids = None if objects is None else objects[index]
+        levels.append(LevelView(values, ids, 1, 2**index, hidden))
+    return levels
+
+
+def _bounds(key: Any, shape: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    keys = key if isinstance(key, tuple) else (key,)
+    keys = (*keys, *(slice(None),) * (2 - len(keys)))
+    ends = []
+    for part, size in zip(keys, shape, strict=True):
+        start, stop, step = part.indices(size)
+        if step != 1:
+            raise IndexError(f"step {step}; annotations are read in steps of 1")
+        ends.append((start, max(stop, start)))
+    return ends[0], ends[1]

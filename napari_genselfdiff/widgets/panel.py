@@ -1,0 +1,114 @@
+"""The dock *Annotate slide*: four blocks, one status line, one timer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+from napari_genselfdiff.session.session import Session
+from napari_genselfdiff.widgets.controller import Controller
+from napari_genselfdiff.widgets.correct_block import CorrectBlock
+from napari_genselfdiff.widgets.keys import Keys
+from napari_genselfdiff.widgets.look import GAP, WIDTH
+from napari_genselfdiff.widgets.predict_block import PredictBlock
+from napari_genselfdiff.widgets.refine_block import RefineBlock
+from napari_genselfdiff.widgets.slide_block import SlideBlock
+from napari_genselfdiff.widgets.status import StatusFoot
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from qtpy.QtGui import QCloseEvent
+
+TICK_MS: Final = 30
+NUMBERS_S: Final = 0.5
+"""Numbers that follow the annotations are shown anew at most this often."""
+
+
+class AnnotateSlide(QWidget):
+    """Predict, Correct, Refine on whole slides.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer it is docked in.
+    session
+        What is open; None begins a session of its own and ends it with the panel.
+    """
+
+    def __init__(self, napari_viewer: Viewer, session: Session | None = None) -> None:
+        super().__init__()
+        self.setObjectName("genselfdiff-annotate-slide")
+        self.session = Session() if session is None else session
+        self.controller = Controller(napari_viewer, self.session)
+        self._keys = Keys(napari_viewer, self.controller)
+        self.slide = SlideBlock(self.session, self.controller)
+        self.predict = PredictBlock(self.session, self.controller)
+        self.correct = CorrectBlock(self.session, self.controller)
+        self.refine = RefineBlock(self.session, self.controller)
+        self.foot = StatusFoot(self.session)
+        self._lay_out()
+        self._numbers_due: float | None = None
+        self._closed = False
+        self.session.events.annotations_changed.connect(self._on_annotations)
+        self._timer = QTimer(self)
+        self._timer.setInterval(TICK_MS)
+        self._timer.timeout.connect(self._tick)
+        self._timer.start()
+        self.destroyed.connect(self._timer.stop)
+        napari_viewer.window._qt_window.destroyed.connect(self._timer.stop)
+        self.controller.adopt_present()
+
+    def cleanup(self) -> None:
+        """Save, close the slide, end the workers, undo every connection; may be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._timer.stop()
+        self._keys.cleanup()
+        self.controller.cleanup()
+        self.session.events.annotations_changed.disconnect(self._on_annotations)
+        for part in (self.slide, self.predict, self.correct, self.refine, self.foot):
+            part.cleanup()
+        self.session.close()
+
+    def closeEvent(self, event: QCloseEvent | None) -> None:
+        """End the session with the panel."""
+        self.cleanup()
+        super().closeEvent(event)
+
+    def _lay_out(self) -> None:
+        inside = QWidget()
+        blocks = QVBoxLayout(inside)
+        blocks.setContentsMargins(2, 2, 6, 2)
+        blocks.setSpacing(GAP)
+        for block in (self.slide, self.predict, self.correct, self.refine):
+            blocks.addWidget(block)
+        blocks.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setWidget(inside)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(GAP, GAP, GAP, GAP)
+        outer.setSpacing(GAP)
+        outer.addWidget(scroll, 1)
+        outer.addWidget(self.foot)
+        self.setMinimumWidth(WIDTH)
+        self.setMaximumWidth(WIDTH + 20)
+
+    def _tick(self) -> None:
+        self.controller.tick()
+        now = time.monotonic()
+        if self._numbers_due is not None and now >= self._numbers_due:
+            self._numbers_due = None
+            self.correct.show_coverage()
+            self.refine.show_plan()
+            self.slide.show_warning()
+
+    def _on_annotations(self, _region: object) -> None:
+        if self._numbers_due is None:
+            self._numbers_due = time.monotonic() + NUMBERS_S

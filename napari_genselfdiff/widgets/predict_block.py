@@ -1,0 +1,116 @@
+"""Block *Predict*: what to look for, with which model, and the one button."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QComboBox
+
+from napari_genselfdiff.widgets.commands import PREDICT, ZOOM_IN
+from napari_genselfdiff.widgets.look import Block, badge, button, notice, row, text
+
+if TYPE_CHECKING:
+    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.widgets.controller import Controller
+
+
+class PredictBlock(Block):
+    """Task, model, Predict."""
+
+    def __init__(self, session: Session, controller: Controller) -> None:
+        super().__init__("Predict", 2)
+        self._session, self._controller = session, controller
+        self.task = QComboBox()
+        self.task.setToolTip("What to look for. Tasks never disturb one another.")
+        self.model = QComboBox()
+        self.model.setToolTip("Model in use for this task")
+        for box in (self.task, self.model):
+            box.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            box.setMinimumContentsLength(8)
+        self.task.activated.connect(self._choose_task)
+        self.model.activated.connect(self._choose_model)
+        self.body.addLayout(row(self.task, self.model))
+        self.about = text(small=True)
+        self.starter = badge(
+            "starter model", "Below Dice 0.78 on its development images: expect to correct a lot."
+        )
+        self.body.addLayout(row(self.starter, self.about))
+        self.hint = notice("plain")
+        self.zoom_button = button(ZOOM_IN, controller.zoom_in)
+        self.body.addWidget(self.hint)
+        self.body.addWidget(self.zoom_button)
+        self.predict_button = button(PREDICT, controller.predict, primary=True)
+        self.body.addWidget(self.predict_button)
+        self._models: list[Model] = []
+        self._connections = (
+            (session.events.task_changed, self.show_task),
+            (session.events.model_changed, self.show_model),
+            (session.events.slide_changed, self.show_view),
+            (controller.events.view_changed, self.show_view),
+        )
+        for signal, slot in self._connections:
+            signal.connect(slot)
+        self.show_task()
+        self.show_model()
+
+    def cleanup(self) -> None:
+        """Let go of session and controller."""
+        for signal, slot in self._connections:
+            signal.disconnect(slot)
+
+    def show_task(self) -> None:
+        """Show the tasks there are and the one worked on."""
+        names = [task.name for task in self._session.tasks()]
+        if names != [self.task.itemText(i) for i in range(self.task.count())]:
+            self.task.clear()
+            self.task.addItems(names)
+        self.task.setCurrentText(self._session.task.name)
+        self.show_view()
+
+    def show_model(self) -> None:
+        """Show the models there are and the one in use."""
+        session = self._session
+        with session.attempt():
+            self._models = session.models()
+        self.model.clear()
+        self.model.addItems([model.card.name for model in self._models])
+        self.model.setEnabled(bool(self._models))
+        used = session.model
+        hashes = [model.hash for model in self._models]
+        if used is not None and used.hash in hashes:
+            self.model.setCurrentIndex(hashes.index(used.hash))
+        self.about.setText(session.model_problem if used is None else about(used))
+        self.starter.setVisible(used is not None and used.card.starter)
+        self.show_view()
+
+    def show_view(self) -> None:
+        """Say whether what is on screen can be predicted, and why not."""
+        session = self._session
+        visible = self._controller.visible() if session.slide is not None else None
+        problem = session.predicting.problem(visible) if session.slide is not None else None
+        far = session.predicting.is_too_large(visible)
+        self.hint.setVisible(bool(problem) and session.slide is not None)
+        self.hint.setText(problem or "")
+        self.zoom_button.setVisible(far)
+        self.predict_button.setEnabled(session.slide is not None and not problem)
+
+    def _choose_task(self, index: int) -> None:
+        self._controller.leave()
+        with self._session.attempt():
+            self._session.choose_task(self.task.itemText(index))
+
+    def _choose_model(self, index: int) -> None:
+        with self._session.attempt():
+            self._session.choose_model(self._models[index])
+        self.show_model()
+
+
+def about(model: Model) -> str:
+    """One line of what is known about a model."""
+    card = model.card
+    low, high = card.mpp_range
+    parts = [f"{low:g}-{high:g} µm/px" if low != high else f"{low:g} µm/px", card.created[:10]]
+    return " · ".join(parts)

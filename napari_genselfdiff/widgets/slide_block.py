@@ -1,0 +1,186 @@
+"""Block *Slide*: open, how large a pixel is, where annotations lie, export and import."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QAction, QDoubleSpinBox, QFileDialog, QMenu, QVBoxLayout, QWidget
+
+from napari_genselfdiff.registry.card import MPP_MAX, MPP_MIN
+from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.widgets.look import GAP, Block, notice, plain_button, row, text
+
+if TYPE_CHECKING:
+    from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.slides.slide import Slide
+    from napari_genselfdiff.widgets.controller import Controller
+
+SAMPLES = {
+    "cmu_small_region": "CMU-1: a piece of a slide to look at",
+    "tnbc_pyramid": "TNBC: breast tumour, 10 fields",
+}
+_FILTER = (
+    "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff *.png *.jpg"
+    " *.jpeg);;All files (*)"
+)
+_GEOJSON = "QuPath GeoJSON (*.geojson)"
+
+
+class SlideBlock(Block):
+    """Shows the open slide; opens others."""
+
+    def __init__(self, session: Session, controller: Controller) -> None:
+        super().__init__("Slide", 1)
+        self._session, self._controller = session, controller
+        self.open_button = plain_button(
+            "Open slide…", "Open a slide; one can also drop the file on the window.", self._ask_file
+        )
+        self.samples_button = plain_button(
+            "Samples", "Slides that come with the program.", _nothing
+        )
+        menu = QMenu(self.samples_button)
+        for name, title in SAMPLES.items():
+            entry = QAction(title, menu)
+            entry.triggered.connect(partial(self.open_sample, name))
+            menu.addAction(entry)
+        self.samples_button.setMenu(menu)
+        self.body.addLayout(row(self.open_button, self.samples_button))
+        self.name = text(bold=True)
+        self.facts = text(small=True)
+        self.ask = self._make_ask()
+        self.saved = text(small=True)
+        self.warning = notice("warning")
+        for widget in (self.name, self.facts, self.ask, self.saved, self.warning):
+            self.body.addWidget(widget)
+        self.export_button = plain_button(
+            "Export…", "Write the annotations as QuPath GeoJSON.", self._ask_export
+        )
+        self.import_button = plain_button(
+            "Import…", "Read annotations from QuPath GeoJSON into this slide.", self._ask_import
+        )
+        self.body.addLayout(row(self.export_button, self.import_button))
+        session.events.slide_changed.connect(self.show_slide)
+        self.show_slide()
+
+    def cleanup(self) -> None:
+        """Let go of the session."""
+        self._session.events.slide_changed.disconnect(self.show_slide)
+
+    def show_slide(self) -> None:
+        """Show what is open."""
+        session, slide = self._session, self._session.slide
+        self.name.setText("No slide open" if slide is None else slide.path.name)
+        self.name.setToolTip("" if slide is None else str(slide.path))
+        self.facts.setVisible(slide is not None)
+        self.facts.setText("" if slide is None else _facts(slide))
+        self.ask.setVisible(slide is not None and slide.mpp is None)
+        store = session.store
+        self.saved.setVisible(store is not None)
+        if store is not None:
+            how = "Only to look at" if store.read_only else "Saved by itself"
+            self.saved.setText(f"{how}: {store.path.name}")
+            self.saved.setToolTip(f"Annotations lie in\n{store.path}")
+        self.show_warning()
+        self.export_button.setEnabled(store is not None)
+        self.import_button.setEnabled(store is not None and not store.read_only)
+
+    def show_warning(self) -> None:
+        """Show what is wrong with the slide or its annotations, as known so far."""
+        session = self._session
+        found = [] if session.slide is None else list(session.slide.warnings)
+        if session.store_problem:
+            found.insert(0, session.store_problem)
+        words = "\n".join(found)
+        if words != self.warning.text() or self.warning.isHidden() == bool(words):
+            self.warning.setText(words)
+            self.warning.setVisible(bool(words))
+
+    def open_sample(self, name: str, _checked: bool = False) -> None:
+        """Open a slide that came with the program, from a copy in the user's folder."""
+        from napari_genselfdiff.samples import copy_sample
+
+        with self._session.attempt():
+            self._controller.open_slide(str(copy_sample(name, data_home() / "samples")))
+
+    def export_to(self, path: str) -> None:
+        """Write QuPath GeoJSON."""
+        self._controller.save()
+        with self._session.attempt():
+            self._session.export_geojson(Path(path).with_suffix(".geojson"))
+
+    def import_from(self, path: str) -> None:
+        """Read QuPath GeoJSON."""
+        self._controller.leave()
+        with self._session.attempt():
+            self._session.import_geojson(Path(path))
+
+    def _make_ask(self) -> QWidget:
+        """Ask for the size of a pixel, with the two usual answers."""
+        holder = QWidget()
+        inside = QVBoxLayout(holder)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.setSpacing(GAP)
+        question = notice("warning")
+        question.setText("The file does not say how large a pixel is. What was the scan?")
+        inside.addWidget(question)
+        self.usual = [
+            plain_button(
+                f"{mpp:g} µm ({lens}×)",
+                f"Scanned with the {lens}× lens: {mpp:g} µm per pixel.",
+                partial(self.assume, mpp),
+            )
+            for mpp, lens in ((0.25, 40), (0.5, 20))
+        ]
+        inside.addLayout(row(*self.usual))
+        self.mpp = QDoubleSpinBox()
+        self.mpp.setRange(MPP_MIN, MPP_MAX)
+        self.mpp.setDecimals(4)
+        self.mpp.setSingleStep(0.05)
+        self.mpp.setValue(0.25)
+        self.mpp.setSuffix(" µm/px")
+        self.mpp.setToolTip("Micrometres per pixel at full resolution")
+        self.own_button = plain_button(
+            "Use this", "Use the value on the left.", lambda: self.assume(self.mpp.value())
+        )
+        inside.addLayout(row(self.mpp, self.own_button))
+        return holder
+
+    def assume(self, mpp: float) -> None:
+        """Take the user's word for the size of a pixel."""
+        with self._session.attempt():
+            self._session.assume_mpp(mpp)
+
+    def _ask_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open slide", "", _FILTER)
+        if path:
+            self._controller.open_slide(path)
+
+    def _ask_export(self) -> None:
+        slide = self._session.slide
+        if slide is None:
+            return
+        proposal = slide.path.with_name(f"{slide.path.stem}.{self._session.task.name}.geojson")
+        path, _ = QFileDialog.getSaveFileName(self, "Export", str(proposal), _GEOJSON)
+        if path:
+            self.export_to(path)
+
+    def _ask_import(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Import", "", _GEOJSON)
+        if path:
+            self.import_from(path)
+
+
+def _facts(slide: Slide) -> str:
+    height, width = slide.shape
+    pixels = f"{width:,} × {height:,} px"
+    if slide.mpp is None:
+        return f"{pixels} · µm per pixel unknown"
+    size = f"{width * slide.mpp / 1000:.2f} × {height * slide.mpp / 1000:.2f} mm"
+    assumed = " (assumed)" if slide.mpp_assumed else ""
+    return f"{size} · {slide.mpp:.4g} µm/px{assumed} · {pixels}"
+
+
+def _nothing() -> None:
+    """A button with a menu does nothing by itself."""
