@@ -1,0 +1,134 @@
+"""Turn a fine-tuning run into the shipped Nuclei model: python -m training.ship_nuclei RUN.
+
+Scores it on the development lists, draws 20 random fields, and adds the keep-working and replay
+tiles (crops of training images with their true masks, open licences only).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_genselfdiff.backbone.heads import build_segmenter
+from napari_genselfdiff.backbone.unet import PRESETS
+from napari_genselfdiff.backbone.weights import read_weights
+from napari_genselfdiff.evaluation.folders import pair_folders, read_pair
+from napari_genselfdiff.evaluation.pictures import montage_fields, write_png
+from napari_genselfdiff.evaluation.report import build_report, table
+from napari_genselfdiff.evaluation.run import Answer, score_folder
+from napari_genselfdiff.learning.corrections import CorrectionTile, pack_tiles
+from napari_genselfdiff.learning.recipe import FinetuneRecipe, data_root
+from napari_genselfdiff.learning.refine import KEEP, REPLAY
+from napari_genselfdiff.learning.sources import read_list
+from napari_genselfdiff.prediction.picture import segment_picture
+from napari_genselfdiff.prediction.profile import Profile, available_cores
+from napari_genselfdiff.registry.folder import Model, with_card, write_model
+from napari_genselfdiff.registry.registry import BUNDLED, bundled_backbone
+from training.licences import sources_of
+
+SCORED = {"tnbc_dev": ("labelled/tnbc", 0.25), "monuseg_test_dev": ("labelled/monuseg", 0.25)}
+STARTER_BELOW = 0.78
+NOTES = (
+    "Pre-trained and fine-tuned on two CPU cores. Trained on breast (TNBC) and mixed, mostly "
+    "haematoxylin-only images; other organs and stainings are new to it. Research use only."
+)
+
+
+def main(run: Path) -> None:
+    """Write ``registry/bundled/nuclei`` from a run folder."""
+    recipe = FinetuneRecipe(**json.loads((run / "recipe.json").read_text()))
+    segmenter = build_segmenter(PRESETS[recipe.preset], recipe.task.n_classes, recipe.timestep)
+    read_weights(run / "weights.safetensors", segmenter)
+    tiles = training_tiles(recipe)
+    seen = (run / "log.csv").read_text().splitlines()[-1].split(",")[0]
+    lists = [part.list or "" for part in recipe.data.sets]
+    backbone = json.loads((bundled_backbone() / "model.json").read_text())
+    fields = {
+        "name": "nuclei",
+        "task": recipe.task,
+        "mpp_range": (0.25, 0.5),
+        "min_object_um2": recipe.min_object_um2,
+        "data": sources_of(lists, tuple(part.folder for part in recipe.data.sets)),
+        "recipe": {**recipe.model_dump(mode="json"), "images_seen": int(float(seen))},
+        "notes": f"{NOTES} Backbone {backbone['weights_sha256'][:12]}.",
+        "starter": True,
+    }
+    extras = {
+        **pack_tiles(KEEP, tiles[::2], quality=92),
+        **pack_tiles(REPLAY, tiles[1::2], quality=92),
+    }
+    folder = BUNDLED / "nuclei"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = write_model(folder, fields, segmenter, half=True, extras=extras)
+    metrics = {name: score(model, *place, name) for name, place in SCORED.items()}
+    lowest = min(part["dice"]["value"] for part in metrics.values())
+    with_card(model, metrics=metrics, starter=lowest < STARTER_BELOW)
+
+
+def training_tiles(recipe: FinetuneRecipe, size: int = 256) -> list[CorrectionTile]:
+    """One crop with its truth from every other training image, alternately for keep and replay."""
+    root, rng = data_root(""), np.random.default_rng(0)
+    tiles = []
+    for part in recipe.data.sets:
+        stems = set(read_list(root / (part.list or "")))
+        pairs = pair_folders(root / part.folder / "images", root / part.folder / "masks")
+        chosen = [pair for pair in pairs if pair.name in stems]
+        for pair in chosen[:: max(1, len(chosen) // 24)]:
+            image, mask = read_pair(pair)
+            y, x = (int(rng.integers(0, side - size + 1)) for side in mask.labels.shape)
+            place = (slice(y, y + size), slice(x, x + size))
+            ids = mask.labels[place].astype(np.uint32)
+            human = np.full(ids.shape, 3, np.uint8)
+            classes = (ids > 0).astype(np.uint8)
+            tiles.append(
+                CorrectionTile(image[place], classes, ids, human, part.mpp or 0.25, pair.name)
+            )
+    return tiles
+
+
+def score(model: Model, folder: str, mpp: float, name: str) -> dict[str, Any]:
+    """Metrics on one development list, and a picture of its fields beside the card."""
+    root, segmenter = data_root(""), model.load()
+    profile = Profile(threads=available_cores())
+    stems = set(read_list(root / "splits" / f"{name}.txt"))
+    everything = pair_folders(root / folder / "images", root / folder / "masks")
+    pairs = [pair for pair in everything if pair.name in stems]
+
+    def segment(image: np.ndarray[Any, np.dtype[np.uint8]]) -> Answer:
+        return Answer(*_labels(segment_picture(image, mpp, model, segmenter, profile)))
+
+    scored = [(item.image, item.scores) for item in score_folder(pairs, segment)]
+    report = build_report(model.card.name, mpp, scored)
+    print(name, table(report), sep="\n")
+    if name == "tnbc_dev":  # openly licensed, so its pixels may be shown
+        draw_fields(pairs, segment)
+    return dict(report["mean"])
+
+
+def draw_fields(pairs: list[Any], segment: Any) -> None:
+    """20 random fields of 256 pixels, truth and prediction outlined, into docs/images."""
+    rng, fields = np.random.default_rng(1), []
+    answers = {pair.name: (*read_pair(pair), None) for pair in pairs}
+    labels = {name: segment(image).objects for name, (image, _, _) in answers.items()}
+    for _ in range(20):
+        name = str(rng.choice(sorted(answers)))
+        image, mask, _ = answers[name]
+        y, x = (int(rng.integers(0, side - 255)) for side in mask.labels.shape)
+        place = (slice(y, y + 256), slice(x, x + 256))
+        fields.append((image[place], labels[name][place], mask.labels[place]))
+    images, predicted, truths = zip(*fields, strict=True)
+    out = Path(__file__).parents[1] / "docs" / "images" / "nuclei-fields.png"
+    write_png(out, montage_fields(images, predicted, truths))
+
+
+def _labels(answer: Any) -> tuple[Any, Any]:
+    return answer.classes, answer.objects
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
