@@ -56,11 +56,14 @@ class TileCache:
                 self._tiles.move_to_end(key)
             return tile
 
-    def put(self, key: tuple[object, int, int], tile: Tile, *, damaged: bool = False) -> None:
+    def report_damage(self, key: tuple[object, int, int]) -> None:
+        """Count a piece of the file that cannot be decoded, once however often it is met."""
+        with self._lock:
+            self.damaged.add(key)
+
+    def put(self, key: tuple[object, int, int], tile: Tile) -> None:
         """Keep a tile, dropping old ones until everything fits again."""
         with self._lock:
-            if damaged:
-                self.damaged.add(key)
             if key in self._tiles or tile.nbytes > self.max_bytes:
                 return
             self._tiles[key] = tile
@@ -120,14 +123,13 @@ class Level(ABC):
         tile = self.cache.get(key)
         if tile is not None:
             return tile
-        damaged = False
         try:
             tile = self.decode(row, column)
         except TileDamagedError:
             tile = np.full((*self.tile_shape, 3), WHITE, np.uint8)
-            damaged = True
+            self.cache.report_damage(key)
         tile.flags.writeable = False
-        self.cache.put(key, tile, damaged=damaged)
+        self.cache.put(key, tile)
         return tile
 
     def read(self, region: Region, *, parallel: bool = True) -> NDArray[np.uint8]:

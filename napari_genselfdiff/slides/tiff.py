@@ -142,11 +142,16 @@ def _page_pyramid(tif: Any) -> _Pyramid:
     pages, warnings = [], []
     try:
         pages = list(itertools.islice(_chain(tif), _MAX_PAGES))
+        # Frames are further planes of the size of the page before them, never smaller copies.
+        pages = [page for page in pages if isinstance(page, tifffile.TiffPage)]
     except TIFF_ERRORS:
         pages = [tif.pages.first]
         warnings.append("the file is damaged after its first image; smaller copies were not found")
     tiled = [page for page in pages if page.is_tiled]
     base = max(tiled or pages, key=lambda page: page.imagelength * page.imagewidth)
+    first = pages[0]
+    if min(first.imagelength, first.imagewidth) < 1:
+        base = first  # refused later; a smaller copy must not pass for the slide
     levels = [base]
     shape0 = base.imagelength, base.imagewidth
     for page in sorted(pages, key=lambda one: -one.imagelength * one.imagewidth):
@@ -197,7 +202,8 @@ def _layouts(
             layouts.append(smaller)
             downsamples.append(downsample)
     if len(layouts) < len(pyramid.levels):
-        warnings.append(f"{len(pyramid.levels) - len(layouts)} damaged smaller copies are left out")
+        missing = len(pyramid.levels) - len(layouts)
+        warnings.append(f"smaller copies of the image that are damaged and left out: {missing}")
     return layouts, tuple(downsamples), warnings
 
 

@@ -112,13 +112,7 @@ def layout(pages: list[Any], name: str) -> Layout:
     """
     page = pages[0].keyframe
     shape = int(page.imagelength), int(page.imagewidth)
-    if page.compression not in COMPRESSIONS:
-        kind = getattr(page.compression, "name", page.compression)
-        raise SlideError(
-            f"{name}: {kind} compression is not supported; save it as a JPEG-tiled TIFF"
-        )
-    if page.dtype is None or page.dtype.kind not in "buif" or page.imagedepth != 1:
-        raise SlideError(f"{name}: {page.bitspersample}-bit samples of this kind are not supported")
+    _check_kind(page, name)
     if page.is_tiled:
         segment = int(page.tilelength), int(page.tilewidth)
     else:
@@ -134,13 +128,24 @@ def layout(pages: list[Any], name: str) -> Layout:
         )
     result = Layout(shape, segment, tuple(p for one in pages for p in _planes(one, shape, segment)))
     rows, columns = result.grid
-    for plane in result.planes:
-        if len(plane.offsets) != rows * columns or len(plane.counts) != rows * columns:
-            raise SlideError(
-                f"{name}: says {shape[0]} x {shape[1]} pixels, which takes {rows * columns} pieces "
-                f"of {segment[0]} x {segment[1]}, but holds {len(plane.offsets)}"
-            )
+    needed = rows * columns * len(result.planes)
+    held = {sum(len(getattr(one, k)) for one in pages) for k in ("dataoffsets", "databytecounts")}
+    if held != {needed} or any(len(p.counts) != rows * columns for p in result.planes):
+        raise SlideError(
+            f"{name}: says {shape[0]} x {shape[1]} pixels, which takes {needed} pieces "
+            f"of {segment[0]} x {segment[1]}, but holds {min(held)}"
+        )
     return result
+
+
+def _check_kind(page: Any, name: str) -> None:
+    if page.compression not in COMPRESSIONS:
+        kind = getattr(page.compression, "name", page.compression)
+        raise SlideError(
+            f"{name}: {kind} compression is not supported; save it as a JPEG-tiled TIFF"
+        )
+    if page.dtype is None or page.dtype.kind not in "buif" or page.imagedepth != 1:
+        raise SlideError(f"{name}: {page.bitspersample}-bit samples of this kind are not supported")
 
 
 def _is_raw(page: Any) -> bool:
@@ -220,13 +225,17 @@ class TiffLevel(Level):
         self._to_rgb = to_rgb
 
     def decode(self, row: int, column: int) -> Tile:
-        """Decode the segments of one tile and convert them to 8-bit RGB."""
+        """Decode the segments of one tile to 8-bit RGB; damaged ones stay white and are counted."""
         out = np.full((*self.tile_shape, 3), WHITE, np.uint8)
         rows, columns = self._layout.grid
         high, wide = self._layout.segment
         for i in range(row * self._group[0], min((row + 1) * self._group[0], rows)):
             for j in range(column * self._group[1], min((column + 1) * self._group[1], columns)):
-                samples = self.samples(i, j)
+                try:
+                    samples = self.samples(i, j)
+                except TileDamagedError:
+                    self.cache.report_damage((self, i, j))
+                    continue
                 y, x = i * high - row * self.tile_shape[0], j * wide - column * self.tile_shape[1]
                 height = min(samples.shape[0], self.shape[0] - i * high)
                 width = min(samples.shape[1], self.shape[1] - j * wide)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_otsu
-from skimage.morphology import disk, remove_small_holes, remove_small_objects
+from skimage.morphology import remove_small_holes, remove_small_objects
 
 from napari_genselfdiff.errors import ConfigError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SMOOTH = 1.5  # pixels; takes JPEG noise out before the threshold
 _FAINTEST = 0.03  # optical density; below this it is glass whatever Otsu says
-_CLEAR = 0.06  # optical density; above this it is tissue whatever Otsu says
+_CLEAR = 0.04  # optical density; above this it is tissue whatever Otsu says
 _GLASS = 0.08  # optical density; glass and lamp absorb no more than this
 _GREY = 0.02  # colour, as a difference of optical densities, below which a picture is grey
 _SMALLEST_SHARE = 1 / 2000  # of the picture; smaller specks are dust, smaller holes are filled
@@ -67,13 +67,20 @@ def _threshold(signal: NDArray[np.float32]) -> float:
     low, high = float(signal.min()), float(signal.max())
     if high - low < 1e-6:
         return _FAINTEST  # one flat colour: all glass or all tissue
-    return float(np.clip(threshold_otsu(signal), _FAINTEST, _CLEAR))
+    otsu = threshold_otsu(signal)  # type: ignore[no-untyped-call]  # scikit-image has no types here
+    return float(np.clip(otsu, _FAINTEST, _CLEAR))
 
 
 def _cleaned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     smallest = max(1, round(mask.size * _SMALLEST_SHARE))
     padded = np.pad(mask, 3, mode="edge")  # tissue cut by the border stays
-    closed = ndimage.binary_closing(padded, disk(3))[3:-3, 3:-3] | mask
+    closed = ndimage.binary_closing(padded, _disk(3))[3:-3, 3:-3] | mask
     solid = remove_small_objects(closed, max_size=smallest)
     result: NDArray[np.bool_] = remove_small_holes(solid, max_size=smallest)
     return result
+
+
+def _disk(radius: int) -> NDArray[np.bool_]:
+    yy, xx = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+    inside: NDArray[np.bool_] = yy**2 + xx**2 <= radius**2
+    return inside
