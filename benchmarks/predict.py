@@ -1,0 +1,229 @@
+"""How fast the network and Predict are, against the paper's network run as its scripts do.
+
+"official" is the `paper` preset in fp32, contiguous, 256² tiles one by one at t = 0 with softmax,
+timed in turns with ours: every round runs each case once, so that a noisy neighbour meets all of
+them. A ratio is the median over the rounds of official / ours (above 1 = ours is faster); rows
+named `..._best` compare the fastest rounds, `..._1thread` uses one core, all others use every core.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from report import Row, arguments, finish
+
+from napari_genselfdiff.annotation.tasks import NUCLEI
+from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
+from napari_genselfdiff.backbone.unet import PRESETS
+from napari_genselfdiff.errors import ModelFileError
+from napari_genselfdiff.prediction.network import Network
+from napari_genselfdiff.prediction.profile import Profile, available_cores, has_cpu_bf16
+from napari_genselfdiff.prediction.region import predict_region, segment_region
+from napari_genselfdiff.registry.folder import Model, read_model, write_model
+from napari_genselfdiff.registry.registry import Registry
+from napari_genselfdiff.samples import sample_path
+from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.slides.slide import Slide, open_slide
+
+TILE, TILES_A_ROUND, GPU_BATCH = 256, 8, 16
+VIEW = Region(700, 600, 1024, 1024)  # a view of the user's, on no grid
+Case = Callable[[], float]
+
+
+def official_network(device: str = "cpu") -> Segmenter:
+    """The paper's network as its scripts hold it: fp32, contiguous, eval mode."""
+    return build_segmenter(PRESETS["paper"], 1, 0).to(device)
+
+
+def official_tile(network: Segmenter, tile: np.ndarray) -> np.ndarray:
+    """One ``(256, 256, 3)`` tile to class probabilities."""
+    device = next(network.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)))[None].to(device)
+    with torch.no_grad():
+        shares: np.ndarray = network(x.float() / 127.5 - 1).logits.softmax(dim=1)[0].cpu().numpy()
+        return shares
+
+
+def official_region(network: Segmenter, slide: Slide, view: Region) -> np.ndarray:
+    """Read a region and run its tiles one by one, without overlap; classes per pixel."""
+    pixels = slide.read(view)
+    classes = np.zeros(view.shape, np.uint8)
+    for y in range(0, view.height, TILE):
+        for x in range(0, view.width, TILE):
+            tile = pixels[y : y + TILE, x : x + TILE]
+            classes[y : y + TILE, x : x + TILE] = official_tile(network, tile).argmax(axis=0)
+    return classes
+
+
+def timed(
+    call: Callable[[], object], repeats: int = 1, clock: Callable[[], float] = time.perf_counter
+) -> Case:
+    """Seconds per call, over ``repeats`` calls."""
+
+    def case() -> float:
+        start = clock()
+        for _ in range(repeats):
+            call()
+        return (clock() - start) / repeats
+
+    return case
+
+
+def in_turns(cases: dict[str, Case], rounds: int, *, warm: bool = True) -> dict[str, list[float]]:
+    """Run every case once a round, with ``warm`` after one round that is not counted."""
+    for case in cases.values() if warm else ():
+        case()
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(rounds):
+        for name, case in cases.items():
+            times[name].append(case())
+    return times
+
+
+def rows_of(times: dict[str, list[float]], unit: str, reference: str) -> list[Row]:
+    """A row for every case, and one for its fastest round against the official's fastest."""
+    scale = {"ms": 1e3, "s": 1.0}[unit]
+    rows, official, against = [], times["official"], f"official {reference}"
+    for name, ours in times.items():
+        values, n = [t * scale for t in ours], len(ours)
+        middle, low, high = statistics.median(values), min(values), max(values)
+        if name == "official":
+            rows.append(Row(f"official_{reference}", middle, unit, n=n, low=low, high=high))
+            continue
+        ratio = statistics.median(o / t for o, t in zip(official, ours, strict=True))
+        rows.append(Row(name, middle, unit, ratio, against, n, low, high))
+        rows.append(Row(f"{name}_best", low, unit, min(official) / min(ours), against, n))
+    return rows
+
+
+def precisions() -> list[str]:
+    """What this processor calculates in itself."""
+    return ["fp32", "bf16"] if has_cpu_bf16() else ["fp32"]
+
+
+def cpu_profile(precision: str) -> Profile:
+    return Profile(precision=precision, threads=available_cores(), batch=1)  # type: ignore[arg-type]
+
+
+def network_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[Row]:
+    """One 256² tile through the network, ours with everything Predict does around it."""
+    cases: dict[str, Case] = {"official": timed(lambda: official_tile(official, tile))}
+    for precision in precisions():
+        ours = Network(build_segmenter(PRESETS["fast"], 1, 0), cpu_profile(precision))
+        run = timed(lambda ours=ours: ours(tile[None]), TILES_A_ROUND)  # type: ignore[misc]
+        cases[f"network_{precision}_cpu"] = run
+    return rows_of(in_turns(cases, rounds), "ms", "tile")
+
+
+def one_thread_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[Row]:
+    """The same in processor seconds of one thread, which neighbours on the machine cannot stretch.
+
+    Pessimistic for us: with one thread torch runs small convolutions on a slower path.
+    """
+    torch.set_num_threads(1)
+    clock = time.thread_time
+    cases: dict[str, Case] = {"official": timed(lambda: official_tile(official, tile), 1, clock)}
+    for precision in precisions():
+        ours = Network(build_segmenter(PRESETS["fast"], 1, 0), Profile(precision=precision))  # type: ignore[arg-type]
+        run = timed(lambda ours=ours: ours(tile[None]), TILES_A_ROUND, clock)  # type: ignore[misc]
+        cases[f"network_{precision}_1thread"] = run
+    rows = rows_of(in_turns(cases, rounds), "ms", "tile_1thread")
+    torch.set_num_threads(available_cores())
+    return rows
+
+
+def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) -> list[Row]:
+    """1024² from the file to labels (and, ours only, objects), read and decided anew each time.
+
+    ``..._read`` and so on tell where our time went.
+    """
+    segmenter = model.load()
+    spent: dict[str, list[dict[str, float]]] = {}
+    cases: dict[str, Case] = {"official": timed(lambda: official_region(official, slide, VIEW))}
+    for precision in precisions():
+        name, profile = f"region1024_{precision}_cpu", cpu_profile(precision)
+        steps = spent.setdefault(name, [])
+
+        def ours(steps: list[dict[str, float]] = steps, profile: Profile = profile) -> None:
+            done = segment_region(slide, model, VIEW, profile, segmenter=segmenter)
+            steps.append(done.seconds)
+
+        cases[name] = timed(ours)
+    rows = rows_of(in_turns(cases, rounds, warm=False), "s", "region")
+    for name, steps in spent.items():
+        for step in ("read", "network", "instances"):
+            values = [seconds[step] for seconds in steps]
+            rows.append(Row(f"{name}_{step}", statistics.median(values), "s", n=len(values)))
+    return rows
+
+
+def first_pixels_row(model: Model, slide: Slide, rounds: int) -> Row:
+    """From Predict to the first tile on screen, the network read from disk within."""
+    profile = cpu_profile(precisions()[-1])
+
+    def call() -> None:
+        network = read_model(model.path).load()
+        for _ in predict_region(slide, model, network, VIEW, profile):
+            return
+
+    case = timed(call)
+    times = [case() for _ in range(rounds)]
+    return Row(
+        "first_pixels_s", statistics.median(times), "s", n=rounds, low=min(times), high=max(times)
+    )
+
+
+def gpu_rows(tile: np.ndarray, rounds: int) -> list[Row]:
+    """Tiles on a GPU: ours in batches, the official one by one, results back in memory."""
+    official = official_network("cuda")
+    bf16 = torch.cuda.is_bf16_supported()
+    profile = Profile(device="cuda", precision="bf16" if bf16 else "fp32", batch=GPU_BATCH)
+    ours = Network(build_segmenter(PRESETS["fast"], 1, 0), profile)
+    batch = np.repeat(tile[None], GPU_BATCH, axis=0)
+    whole = timed(lambda: ours(batch), 10)
+    cases: dict[str, Case] = {
+        "official": timed(lambda: official_tile(official, tile), 20),
+        "network_gpu": lambda: whole() / GPU_BATCH,
+    }
+    return rows_of(in_turns(cases, rounds), "ms", "tile_gpu")
+
+
+def usable_model(folder: Path) -> Model:
+    """The shipped model, or one with random weights, which is as fast but finds nothing real."""
+    try:
+        return Registry().resolve("default")
+    except ModelFileError as err:
+        print(f"{err} Timing a network with random weights instead.")
+        torch.manual_seed(0)
+        fields = {"task": NUCLEI, "mpp_range": (0.25, 0.5)}
+        return write_model(folder / "random", fields, build_segmenter(PRESETS["fast"], 1, 0))
+
+
+def main() -> None:
+    asked = arguments("Speed of the network and of Predict against the official network.")
+    torch.set_num_threads(available_cores())
+    torch.manual_seed(0)
+    official = official_network()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_slide(sample_path("cmu_small_region")) as slide,
+    ):
+        model = usable_model(Path(folder))
+        tile = slide.read(Region(VIEW.y, VIEW.x, TILE, TILE))
+        rows = network_rows(official, tile, 3 if asked.quick else 12)
+        rows += one_thread_rows(official, tile, 2 if asked.quick else 6)
+        rows += region_rows(official, model, slide, 1 if asked.quick else 5)
+        rows.append(first_pixels_row(model, slide, 2 if asked.quick else 5))
+        if torch.cuda.is_available():
+            rows += gpu_rows(tile, 3 if asked.quick else 10)
+    finish("predict", rows, asked.json)
+
+
+if __name__ == "__main__":
+    main()
