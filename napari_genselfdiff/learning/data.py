@@ -232,6 +232,7 @@ class PatchSampler:
         inside = (rows > -0.5) & (rows < height - 0.5) & (columns > -0.5) & (columns < width - 0.5)
         return (
             resample(classes, rows, columns, nearest=True)[0].long(),
-            resample(distance, rows, columns, nearest=False)[0],
+            # interpolation may round to just above 1, where the loss has no value
+            resample(distance, rows, columns, nearest=False)[0].clamp(0, 1),
             (resample(known, rows, columns, nearest=True)[0] > 0.5) & inside,
         )

@@ -29,7 +29,7 @@ ExtraFile = Annotated[
     str,
     Field(
         pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,99}/){0,2}[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-        r"\.(png|json|md|txt|csv|toml)$"
+        r"\.(png|jpg|json|md|txt|csv|toml)$"
     ),
 ]
 VOLATILE = frozenset({"name", "notes", "created", "app_version", "metrics", "gate", "files"})

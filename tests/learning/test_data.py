@@ -107,3 +107,16 @@ def test_distance_target_is_one_at_the_core_of_every_object() -> None:
 def test_no_pictures_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no image"):
         PatchSampler([], PatchConfig(), 0)
+
+
+def test_interpolated_distance_never_leaves_its_range() -> None:
+    """A plateau of ones is interpolated to 1.0000001 now and then, where the loss is NaN."""
+    image, ids = tiny.tissue(3)
+    truth = Labels(
+        (ids >= 0).astype(np.uint8), np.ones(ids.shape, np.float32), np.ones(ids.shape, bool)
+    )
+    distance = PatchSampler([ArraySource(image, 0.3, truth)], PatchConfig(size=64), 0).batch(
+        range(40)
+    )[3]
+    assert distance is not None
+    assert float(distance.max()) == 1.0

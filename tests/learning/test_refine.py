@@ -37,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def refined(base: Path) -> RefineResult:
-    """The base refined on three tiles of paler tissue."""
+    """The base refined on three tiles of pale nuclei."""
     return run(request(base, base.parent / "refined"))
 
 
