@@ -69,8 +69,12 @@ class Mailbox:
 def serve(pipe: Connection, niceness: int) -> None:
     """Run jobs until told to quit; the main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in a terminal is for the window's process
-    if niceness and hasattr(os, "nice"):
-        os.nice(niceness)
+    if niceness:
+        # Threads that wait in a loop for each other would take the time of Predict's; it counts
+        # because torch, which reads this, is not imported yet.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if hasattr(os, "nice"):
+            os.nice(niceness)
     mailbox = Mailbox(pipe)
     pipe.send(Ready())
     from napari_genselfdiff.engine.tasks import Context

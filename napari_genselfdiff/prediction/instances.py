@@ -126,27 +126,43 @@ def area_classes(class_prob: NDArray[np.floating], card: ModelCard) -> NDArray[n
 
 def _split(mask: Mask, height: Floats, inside: Ints, threshold: float, smallest: int) -> Ints:
     """Object number from 1 of every pixel of ``inside``."""
-    basins, peaks, links = _basins(mask, height, inside)
-    markers, _ = ndimage.label(mask & (height > threshold), structure=_EIGHT)
-    marker_of = markers.ravel()[peaks]
-    number = _forest(marker_of, links)
+    parts, count = ndimage.label(mask, structure=_EIGHT)
+    markers, marked = ndimage.label(mask & (height > threshold), structure=_EIGHT)
+    # Most parts hold one marker or none and are one object; only the others have to be divided.
+    peaks = np.flatnonzero(markers)
+    part_of = np.zeros(marked + 1, np.int64)
+    part_of[markers.ravel()[peaks]] = parts.ravel()[peaks]
+    crowded = np.bincount(part_of[1:], minlength=count + 1) > 1
+    labels = parts.ravel()[inside].astype(np.int64)
+    divide = crowded[labels]
+    if divide.any():
+        clumps = inside[divide]
+        labels[divide] = count + 1 + _divide(mask, height, clumps, markers, smallest)
+    number = np.cumsum(np.bincount(labels) > 0)
+    return np.asarray(number[labels])
+
+
+def _divide(mask: Mask, height: Floats, inside: Ints, markers: Ints, smallest: int) -> Ints:
+    """Object number from 0 of every pixel of ``inside``, which are whole parts of the mask."""
+    basins, peaks, links = _basins(mask.shape, height, inside)
+    number = _forest(markers.ravel()[peaks], links)
     number = _join_small(number, np.bincount(basins, minlength=len(peaks)), links, smallest)
-    _, number = np.unique(number, return_inverse=True)
-    return np.asarray(number[basins] + 1)
+    return np.asarray(number[basins])
 
 
-def _basins(mask: Mask, height: Floats, inside: Ints) -> tuple[Ints, Ints, tuple[Ints, Ints]]:
+def _basins(
+    shape: tuple[int, ...], height: Floats, inside: Ints
+) -> tuple[Ints, Ints, tuple[Ints, Ints]]:
     """Follow every pixel uphill to its peak.
 
     Returns the basin of every pixel of ``inside``, the flat index of every basin's peak, and the
     links ``(lower basin, other basin)`` between neighbouring basins, highest pass first.
     """
-    width = mask.shape[1] + 2
-    raised = np.full((mask.shape[0] + 2, width), -np.inf, np.float32)
-    raised[1:-1, 1:-1][mask] = height[mask]
-    flat = raised.ravel()
-    row, column = np.divmod(inside, mask.shape[1])
+    width = shape[1] + 2
+    flat = np.full((shape[0] + 2) * width, -np.inf, np.float32)
+    row, column = np.divmod(inside, shape[1])
     spots = (row + 1) * width + column + 1
+    flat[spots] = height.ravel()[inside]
     # In raster order with >=, the winner is the largest (height, index): ties never make a cycle.
     steps = np.array([-width - 1, -width, -width + 1, -1, 0, 1, width - 1, width, width + 1])
     best, way = np.full(len(spots), -np.inf, np.float32), np.zeros(len(spots), np.int8)

@@ -13,9 +13,11 @@ import torch
 from napari_genselfdiff.annotation.window import Window
 from napari_genselfdiff.backbone.heads import build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
+from napari_genselfdiff.engine import tasks
 from napari_genselfdiff.engine.engine import Engine
 from napari_genselfdiff.engine.tasks import Context
 from napari_genselfdiff.errors import JobFailedError
+from napari_genselfdiff.learning import refine as learning
 from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.prediction.region import (
     RegionDone,
@@ -184,6 +186,27 @@ def test_a_context_measures_the_machine_once(monkeypatch: pytest.MonkeyPatch) ->
     assert context.profile(None) is context.profile(None)
     assert context.profile(None) == Profile(threads=3)
     assert context.profile(PROFILE) is PROFILE
+
+
+def test_refining_relays_progress_and_returns_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = learning.RefineProgress("learning", 0.5, 3.0)
+    result = object.__new__(learning.RefineResult)
+    asked: list[Any] = []
+
+    def refine(request: Any, profile: Profile, *, should_stop: Callable[[], bool]) -> Iterator[Any]:
+        asked.extend([request, profile, should_stop(), torch.get_num_threads()])
+        yield progress
+        yield result
+
+    monkeypatch.setattr(learning, "refine", refine)
+    before = torch.get_num_threads()
+    steps = tasks.refine(Context(), "request", Profile(threads=2))  # type: ignore[arg-type]
+    assert next(steps) is progress
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    torch.set_num_threads(before)
+    assert end.value.value is result
+    assert asked == ["request", Profile(threads=2), False, 2]
 
 
 def _fields(card: ModelCard) -> dict[str, object]:

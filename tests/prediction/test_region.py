@@ -128,7 +128,7 @@ def test_a_real_network_gives_equal_bytes_twice(slide: Picture) -> None:
     config = replace(PRESETS["fast"], dims=(8, 16), init_dim=8, attention=("none", "linear"))
     model = StandIn(make_card(), build_segmenter(config, 1, 0))
     first, again = (
-        segment_region(slide, model, Region(10, 20, 200, 150), Profile(threads=2)) for _ in range(2)
+        segment_region(slide, model, Region(10, 20, 100, 150), PROFILE) for _ in range(2)
     )
     assert first.classes.tobytes() == again.classes.tobytes()
     assert first.confidence.tobytes() == again.confidence.tobytes()

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.annotation.window import Window
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction import whole_slide as module
@@ -110,6 +111,45 @@ def test_a_region_equals_a_single_pass(slide: Slide, y: int, x: int, size: tuple
     run(slide, canvas, region0, 128)
     window = to_store_window(segment_region(slide, MODEL, region0, PROFILE), slide.shape, 1)
     np.testing.assert_array_equal(canvas.classes[window.region.slices], window.classes)
+
+
+@pytest.mark.parametrize("downsample", [1, 2])
+def test_the_annotations_hold_what_a_single_pass_gives(
+    slide: Slide, tmp_path: Path, downsample: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects across the borders of blocks arrive in the real store as one."""
+    monkeypatch.setattr(module, "MARGIN", 64)
+    region0 = Region(0, 0, *slide.shape)
+    single = to_store_window(
+        segment_region(slide, MODEL, region0, PROFILE), slide.shape, downsample
+    )
+    task = MODEL.card.task.model_copy(update={"mpp": 0.5 * downsample})
+    with AnnotationStore.open(
+        tmp_path / "s.gsd.zarr",
+        slide_path=slide.path,
+        slide_hash=slide.hash,
+        shape=slide.shape,
+        mpp=0.5,
+        mpp_assumed=False,
+    ) as store:
+        store.add_task(task)
+        assert store.downsample(task.name) == downsample
+        plan = plan_slide(slide, MODEL.card, region0, block=128)
+        for _ in segment_slide(
+            slide,
+            MODEL,
+            MODEL.load(),
+            PROFILE,
+            lambda window: store.write_prediction(task.name, window, model_hash="0" * 64),
+            store_downsample=downsample,
+            plan=plan,
+        ):
+            pass
+        stored = store.read(task.name, single.region)
+    assert stored.objects is not None
+    assert single.objects is not None
+    np.testing.assert_array_equal(stored.classes, single.classes)
+    np.testing.assert_array_equal(canonical(stored.objects), canonical(single.objects))
 
 
 def test_every_tile_is_read_once(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
