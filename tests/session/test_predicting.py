@@ -1,0 +1,121 @@
+"""From the request to the annotations, and what happens in between."""
+
+from __future__ import annotations
+
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+
+from napari_genselfdiff.annotation.window import HUMAN, MODEL
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.session.session import Session
+from napari_genselfdiff.slides.geometry import Region
+from tests.session.parts import FakeEngine, predict, region_done, tile_done
+
+Opened = tuple[Session, FakeEngine]
+VIEW = Region(100, 120, 200, 240)
+
+
+def test_result_reaches_the_annotations(opened: Opened) -> None:
+    session, engine = opened
+    changed = MagicMock()
+    session.events.annotations_changed.connect(changed)
+    predict(session, engine, VIEW, (150, 200, 12), (250, 300, 9))
+    assert session.store is not None
+    window = session.store.read("Nuclei", VIEW)
+    assert len(np.unique(window.ids)) == 3
+    assert (window.provenance == MODEL).all()
+    changed.assert_called()
+    assert session.status.text.startswith("2 nuclei")
+    assert session.predicting.activity is None
+
+
+def test_tiles_are_shown_as_they_come(opened: Opened) -> None:
+    session, engine = opened
+    seen = MagicMock()
+    session.events.tile_done.connect(seen)
+    session.predicting.start(VIEW)
+    engine.jobs[-1].on_partial(tile_done(Region(100, 120, 96, 96)))
+    session.poll()
+    (preview,) = seen.call_args.args
+    assert preview.region == VIEW
+    assert preview.core == Region(100, 120, 96, 96)
+    activity = session.predicting.activity
+    assert activity is not None
+    assert activity.share == 0.25
+    assert activity.eta_s == 2.0
+
+
+def test_what_a_person_checked_is_kept_and_said(opened: Opened) -> None:
+    session, engine = opened
+    predict(session, engine, VIEW, (150, 200, 12))
+    session.delete_object(150, 200)
+    session.accept(Region(240, 290, 20, 20), 1.0)
+    predict(session, engine, VIEW, (150, 200, 12), (250, 300, 9))
+    assert session.store is not None
+    window = session.store.read("Nuclei", VIEW)
+    assert not window.ids[50, 80]
+    assert (window.provenance == HUMAN).sum() > 400
+    assert "Kept everything you checked" in session.status.text
+
+
+def test_cancel_changes_nothing_and_a_late_result_is_dropped(opened: Opened) -> None:
+    session, engine = opened
+    session.predicting.start(VIEW)
+    job = engine.jobs[-1]
+    assert session.predicting.cancel()
+    assert job.state == "cancelled"
+    job.state, job.result = "done", region_done(VIEW, (150, 200, 12))
+    session.poll()
+    assert session.store is not None
+    assert not session.store.read("Nuclei", VIEW).ids.any()
+    assert not session.predicting.cancel()
+
+
+def test_a_new_request_takes_the_place_of_the_old(opened: Opened) -> None:
+    session, engine = opened
+    session.predicting.start(VIEW)
+    session.predicting.start(Region(0, 0, 100, 100))
+    assert [job.state for job in engine.jobs] == ["cancelled", "queued"]
+
+
+def test_a_dead_worker_is_one_line(opened: Opened) -> None:
+    session, engine = opened
+    session.predicting.start(VIEW)
+    engine.jobs[-1].on_end("failed", error="the worker ended by itself; try again")
+    session.poll()
+    assert session.status.tone == "error"
+    assert session.status.text == "The worker ended by itself; try again."
+    assert session.predicting.activity is None
+
+
+def test_result_for_a_closed_slide_goes_nowhere(opened: Opened) -> None:
+    session, engine = opened
+    session.predicting.start(VIEW)
+    session.close_slide()
+    engine.jobs[-1].state = "done"
+    engine.jobs[-1].result = region_done(VIEW, (150, 200, 12))
+    session.poll()
+    assert session.slide is None
+
+
+def test_too_large_a_view_says_zoom_in(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    session, _ = opened
+    monkeypatch.setattr("napari_genselfdiff.session.predicting.MAX_SIDE", 300)
+    whole = Region(0, 0, 600, 800)
+    assert session.predicting.is_too_large(whole)
+    assert not session.predicting.is_too_large(VIEW)
+    assert "zoom in" in (session.predicting.problem(whole) or "")
+    with pytest.raises(ConfigError, match="zoom in"):
+        session.predicting.start(whole)
+    with pytest.raises(ConfigError, match="on screen"):
+        session.predicting.start(None)
+
+
+def test_a_job_that_ended_by_cancelling_gives_nothing(opened: Opened) -> None:
+    session, engine = opened
+    session.predicting.start(VIEW)
+    engine.jobs[-1].on_end("cancelled")
+    session.poll()
+    assert session.predicting.activity is None

@@ -1,0 +1,165 @@
+"""What Refine promises, what its outcome does, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.gate import Decision
+from napari_genselfdiff.learning.refine import RefineProgress, RefineRequest
+from napari_genselfdiff.registry.folder import Model
+from napari_genselfdiff.session.session import Session
+from napari_genselfdiff.slides.geometry import Region
+from tests.session.parts import FakeEngine, make_model, refine_result
+
+Opened = tuple[Session, FakeEngine]
+
+
+def corrected(session: Session) -> None:
+    """Two checked tiles of 256 pixels."""
+    session.accept(Region(0, 0, 256, 512), 1.0)
+
+
+def finish(session: Session, engine: FakeEngine, decision: Decision = "better") -> Model:
+    """End the running job with a model of other weights."""
+    request = engine.requests[-1][1]
+    assert isinstance(request, RefineRequest)
+    model = make_model(request.out, 5, name=request.name)
+    engine.jobs[-1].on_end("done", refine_result(model, decision))
+    session.poll()
+    return model
+
+
+def test_plan_counts_tiles_and_says_how_long(opened: Opened) -> None:
+    session, _ = opened
+    assert not session.refining.plan().ready
+    with pytest.raises(ConfigError, match="accept a few places"):
+        session.refining.start()
+    corrected(session)
+    plan = session.refining.plan()
+    assert plan.ready
+    assert plan.tiles == 2
+    assert "2 checked tiles" in plan.sentence
+    assert "old model is kept" in plan.sentence
+
+
+def test_request_carries_the_checked_tiles_and_the_shipped_model(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    request = engine.requests[-1][1]
+    assert isinstance(request, RefineRequest)
+    assert len(request.tiles) == 2
+    assert request.tiles[0].known.any()
+    assert session.model is not None
+    assert request.current == request.base == session.model.path
+    assert request.name != "nuclei"
+    with pytest.raises(ConfigError, match="running"):
+        session.refining.start()
+
+
+def test_progress_draws_the_curve(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    engine.jobs[-1].on_partial(RefineProgress("preparing", 0.0, 30.0))
+    engine.jobs[-1].on_partial(RefineProgress("learning", 0.4, 12.0, 80, 0.51))
+    session.poll()
+    assert session.refining.losses == [(80, 0.51)]
+    activity = session.refining.activity
+    assert activity is not None
+    assert (activity.share, activity.eta_s) == (0.4, 12.0)
+
+
+def test_better_model_is_used_by_itself_and_one_click_goes_back(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    old = session.model
+    session.refining.start()
+    made = finish(session, engine)
+    outcome = session.refining.outcome
+    assert outcome is not None
+    assert outcome.in_use
+    assert session.model is not None
+    assert session.model.card.weights_sha256 != (old and old.card.weights_sha256)
+    assert session.model.path.parent == session.registry.models_dir
+    assert not made.path.exists()  # the run's folder is gone, the registry has its copy
+    session.refining.go_back()
+    assert session.model == old
+    assert not session.refining.outcome.in_use  # type: ignore[union-attr]
+
+
+def test_worse_model_is_kept_but_not_used_unless_asked(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    old = session.model
+    session.refining.start()
+    finish(session, engine, "not_better")
+    assert session.model == old
+    assert len(session.models()) == 2
+    session.refining.use_new()
+    assert session.model != old
+    session.refining.keep_old()
+    assert session.model == old
+
+
+def test_too_little_to_judge_leaves_the_choice(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    finish(session, engine, "too_little")
+    outcome = session.refining.outcome
+    assert outcome is not None
+    assert not outcome.decided
+    session.refining.keep_old()
+    assert session.refining.outcome is not None
+    assert session.refining.outcome.decided
+
+
+def test_cancel_leaves_the_model_and_no_folder(opened: Opened) -> None:
+    session, _engine = opened
+    corrected(session)
+    old = session.model
+    session.refining.start()
+    assert session.refining.cancel()
+    session.poll()
+    assert session.model == old
+    assert session.refining.activity is None
+    assert list(Path(session.registry.root / "runs").iterdir()) == []
+
+
+def test_failed_refine_is_one_line(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    engine.jobs[-1].on_end("failed", error="not enough memory to learn; close other programs")
+    session.poll()
+    assert session.status.tone == "error"
+    assert session.refining.activity is None
+    assert session.refining.outcome is None
+
+
+def test_refining_a_refined_model_starts_from_the_shipped_one(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    shipped = session.model
+    assert shipped is not None
+    session.refining.start()
+    request = engine.requests[-1][1]
+    model = make_model(request.out, 5, name=request.name, parent=shipped.hash)
+    engine.jobs[-1].on_end("done", refine_result(model))
+    session.poll()
+    session.refining.start()
+    second = engine.requests[-1][1]
+    assert second.base == shipped.path
+    assert second.current != shipped.path
+
+
+def test_deciding_without_an_outcome_says_so(opened: Opened) -> None:
+    session, _ = opened
+    with pytest.raises(ConfigError, match="refine first"):
+        session.refining.use_new()
+    with pytest.raises(ConfigError, match="no earlier model"):
+        session.refining.go_back()
