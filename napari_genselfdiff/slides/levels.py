@@ -178,11 +178,12 @@ class Level(ABC):
         tile: Tile | None = None,
     ) -> None:
         pixels = self.tile(*place) if tile is None else tile
-        box = Region(place[0] * self.tile_shape[0], place[1] * self.tile_shape[1], *self.tile_shape)
-        part = box.intersection(inside)
-        if part is not None:
-            target = part.shifted(-region.y, -region.x).slices
-            out[target] = pixels[part.shifted(-box.y, -box.x).slices]
+        top, left = place[0] * self.tile_shape[0], place[1] * self.tile_shape[1]
+        y, y1 = max(top, inside.y), min(top + self.tile_shape[0], inside.y1)
+        x, x1 = max(left, inside.x), min(left + self.tile_shape[1], inside.x1)
+        out[y - region.y : y1 - region.y, x - region.x : x1 - region.x] = pixels[
+            y - top : y1 - top, x - left : x1 - left
+        ]
 
 
 class HalvedLevel(Level):

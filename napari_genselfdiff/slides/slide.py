@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_READ_PIXELS = 2**28
 _COARSEST_SIDE = 4096  # a viewer loads the whole of the coarsest level
-_BLOCK_SIDE = 2048  # pixels of the level that are in memory at once while averaging
+_BLOCK_SIDE = 1024  # pixels of the level averaged at once: small enough for the processor cache
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 

@@ -226,6 +226,18 @@ class TiffLevel(Level):
 
     def decode(self, row: int, column: int) -> Tile:
         """Decode the segments of one tile to 8-bit RGB; damaged ones stay white and are counted."""
+        if self._group == (1, 1) and self._is_whole(row, column):
+            rgb = self._to_rgb(self.samples(row, column))
+            if rgb.shape[:2] == self.tile_shape:
+                return np.ascontiguousarray(rgb)
+        return self._assembled(row, column)
+
+    def _is_whole(self, row: int, column: int) -> bool:
+        """Tell whether a tile lies inside the level with all its pixels."""
+        high, wide = self.tile_shape
+        return (row + 1) * high <= self.shape[0] and (column + 1) * wide <= self.shape[1]
+
+    def _assembled(self, row: int, column: int) -> Tile:
         out = np.full((*self.tile_shape, 3), WHITE, np.uint8)
         rows, columns = self._layout.grid
         high, wide = self._layout.segment
