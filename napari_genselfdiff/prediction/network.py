@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from napari_genselfdiff.backbone.fold import fold_time
 from napari_genselfdiff.errors import JobFailedError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Network:
     Parameters
     ----------
     segmenter
-        Taken over: put into eval mode, on the profile's device, channels last.
+        Taken over: put into eval mode, on the profile's device, channels last, its time folded.
     profile
         Device, precision, threads and batch.
     """
@@ -48,7 +49,7 @@ class Network:
         self._profile = profile
         # type: channels-last is an overload of nn.Module.to that its stubs leave out
         self._segmenter: Segmenter = (
-            segmenter.eval().to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            fold_time(segmenter.eval()).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         )
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Probabilities:
