@@ -97,7 +97,8 @@ def _network(saved: object, file: Path) -> dict[str, Tensor]:
 
 def _config(state: Mapping[str, Tensor], file: Path) -> UNetConfig:
     """The paper's network with the channels that the weights have."""
-    stem, levels = state.get("unet.stem.weight"), []
+    stem = state.get("unet.stem.weight")
+    levels: list[int] = []
     while (conv := state.get(f"unet.encoder.{len(levels)}.block1.conv1.weight")) is not None:
         levels.append(int(conv.shape[0]))
     paper = PRESETS["paper"]

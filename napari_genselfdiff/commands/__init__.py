@@ -1,0 +1,1 @@
+"""The commands of ``genselfdiff``, one file for each kind of work; each is thin."""

@@ -1,0 +1,161 @@
+"""``genselfdiff models``: what models there are, which is in use, and how they come and go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_genselfdiff.commands import console
+
+if TYPE_CHECKING:
+    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.registry.registry import Registry
+
+app = typer.Typer(
+    cls=console.Commands, no_args_is_help=True, help="List, use, import and export models."
+)
+
+NameArg = Annotated[str, typer.Argument(help="Name or folder of a model.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TaskOption = Annotated[str | None, typer.Option(help="Only models of this task.")]
+
+
+@app.command("list")
+def list_models(task: TaskOption = None, as_json: JsonFlag = False) -> None:
+    """List the models, and which is in use."""
+    registry = _registry()
+    models = registry.list(task)
+    in_use = _in_use(registry, models)
+    problems = registry.problems()
+    if as_json:
+        rows = [_row(m, registry, in_use) for m in models]
+        console.say_json({"schema": 1, "models": rows, "problems": problems})
+        return
+    if not models:
+        console.note("There is no model" + (f" of the task {task}." if task else "."))
+    else:
+        cells = [
+            ("*" if m.hash in in_use else "", m.card.name, m.card.task.name, m.card.created[:10])
+            for m in models
+        ]
+        console.table(("in use", "name", "task", "made"), cells)
+    for name, why in problems.items():
+        console.complain(f"{name}: {why}")
+
+
+@app.command()
+def show(name: NameArg = "default", as_json: JsonFlag = False) -> None:
+    """Show what a model says about itself."""
+    registry = _registry()
+    model = registry.resolve(name)
+    card = model.card.model_dump(mode="json")
+    if as_json:
+        console.say_json({"path": str(model.path), "hash": model.hash, **card})
+        return
+    low, high = model.card.mpp_range
+    facts = {
+        "name": model.card.name + (" (starter model)" if model.card.starter else ""),
+        "folder": str(model.path),
+        "hash": model.hash,
+        "task": f"{model.card.task.name} ({', '.join(c.name for c in model.card.task.classes)})",
+        "µm per pixel": f"{low:g}-{high:g}",
+        "made": f"{model.card.created}, version {model.card.app_version}",
+        "refined from": ", ".join(m.card.name for m in registry.lineage(model)[1:]) or "-",
+        "learned from": "; ".join(f"{d.name} ({d.licence})" for d in model.card.data) or "-",
+        "notes": model.card.notes or "-",
+        "use": "research use only",
+    }
+    width = max(map(len, facts))
+    for what, value in facts.items():
+        console.say(f"{what.ljust(width)}  {value}")
+
+
+@app.command()
+def use(name: NameArg) -> None:
+    """Use a model for its task from now on."""
+    registry = _registry()
+    model = registry.use(registry.resolve(name), why="genselfdiff models use")
+    console.say(f"{model.card.name} is in use for {model.card.task.name} now.")
+
+
+@app.command()
+def rollback(
+    task: Annotated[str, typer.Option(help="Task to go back for.")] = "Nuclei",
+) -> None:
+    """Go back to the model that was in use before."""
+    model = _registry().rollback(task)
+    console.say(f"{model.card.name} is in use for {task} again.")
+
+
+@app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(help="Zip file or folder of a model.")],
+) -> None:
+    """Take in a model from a zip file or a folder; it is checked in every respect."""
+    registry = _registry()
+    model = registry.add(file) if file.is_dir() else registry.import_(file)
+    console.say(f"{model.card.name} is in {model.path}; `genselfdiff models use` puts it to use.")
+
+
+@app.command("import-official")
+def import_official(
+    file: Annotated[Path, typer.Argument(help="Pre-trained .pth of the released code.")],
+    out: Annotated[Path, typer.Option(help="Folder for the backbone.")],
+) -> None:
+    """Turn pre-trained weights of the released GenSelfDiff-HIS code into a backbone folder."""
+    from napari_genselfdiff.learning.official import import_backbone
+
+    backbone = import_backbone(file, out)
+    console.say(
+        f"{backbone.path}: a backbone to start from, `genselfdiff finetune RECIPE "
+        f"preset=paper start={backbone.path}`."
+    )
+
+
+@app.command()
+def export(
+    name: NameArg,
+    file: Annotated[Path, typer.Argument(help="Zip file to write.")],
+    corrections: Annotated[
+        bool, typer.Option("--corrections", help="With the corrected tiles it learned from.")
+    ] = False,
+) -> None:
+    """Write a model as one zip file, without the pictures it learned from unless asked."""
+    registry = _registry()
+    path = registry.export(registry.resolve(name), file, corrections=corrections)
+    console.say(str(path))
+
+
+def _registry() -> Registry:
+    from napari_genselfdiff.registry.registry import Registry
+
+    return Registry()
+
+
+def _in_use(registry: Registry, models: list[Model]) -> set[str]:
+    """Hashes of the models in use, one for each task that has a sound one."""
+    from napari_genselfdiff.errors import ModelFileError
+
+    found = set()
+    for task in {model.card.task.name for model in models}:
+        try:
+            found.add(registry.active(task).hash)
+        except ModelFileError as err:
+            console.complain(console.reason(err))
+    return found
+
+
+def _row(model: Model, registry: Registry, in_use: set[str]) -> dict[str, Any]:
+    return {
+        "name": model.card.name,
+        "path": str(model.path),
+        "hash": model.hash,
+        "task": model.card.task.name,
+        "in_use": model.hash in in_use,
+        "bundled": registry.is_bundled(model),
+        "parent": model.card.parent,
+        "starter": model.card.starter,
+        "created": model.card.created,
+    }
