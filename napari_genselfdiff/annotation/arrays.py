@@ -87,6 +87,14 @@ class TaskArrays:
         )
         return [chunk for chunk in chunks if chunk is not None]
 
+    def annotated(self, side: int) -> list[Region]:
+        """Blocks on multiples of ``side`` (whole chunks) of which anything is known."""
+        coverage = self.coverage.read((slice(None), slice(None), slice(None)))
+        rows, columns = np.nonzero(coverage.any(axis=2))
+        found = np.unique(np.stack([rows, columns]) * CHUNK // side, axis=1).T.tolist()
+        blocks = (Region(y * side, x * side, side, side).clipped(self.shape) for y, x in found)
+        return [block for block in blocks if block is not None]
+
     def coverage_totals(self) -> tuple[int, int, int]:
         """Pixels of the grid from a model, accepted, and by hand."""
         coverage = self.coverage.read((slice(None), slice(None), slice(None)))

@@ -337,6 +337,10 @@ class AnnotationStore(JournaledStore):
         )
         return [box for box in boxes if box is not None]
 
+    def annotated_blocks(self, task_name: str, side: int) -> list[Region]:
+        """Blocks of the grid, on multiples of ``side`` (of 512), of which anything is known."""
+        return self._task(task_name).annotated(side)
+
     def summary(self, task_name: str) -> dict[str, Any]:
         """Totals of a task, kept up to date with every step (nothing is read but the coverage map).
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_genselfdiff.annotation.arrays import ArrayName
 from napari_genselfdiff.annotation.store import MODEL, AnnotationStore, Window
 from napari_genselfdiff.annotation.tasks import NUCLEI, REGIONS
 from napari_genselfdiff.registry.card import ClassSpec, TaskSpec
@@ -60,11 +61,16 @@ def disks(
     return Window(region, classes, objects, np.full(region.shape, MODEL, np.uint8))
 
 
-def whole(store: AnnotationStore, task: str) -> dict[str, NDArray[Any]]:
+def whole(store: AnnotationStore, task: str) -> dict[ArrayName, NDArray[Any]]:
     """Everything a task's level 0 holds."""
-    return {name: np.asarray(store.levels(task, name)[0][:]) for name in store._arrays[task].stored}
+    names: tuple[ArrayName, ...] = ("classes", "objects", "provenance")
+    return {
+        name: np.asarray(store.levels(task, name)[0][:])
+        for name in names
+        if name != "objects" or store.tasks[task].kind == "objects"
+    }
 
 
-def same(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> bool:
+def same(a: dict[ArrayName, NDArray[Any]], b: dict[ArrayName, NDArray[Any]]) -> bool:
     """Whether two answers of :func:`whole` are equal."""
     return a.keys() == b.keys() and all(np.array_equal(a[name], b[name]) for name in a)

@@ -19,7 +19,7 @@ def check_store(store: AnnotationStore) -> None:
 def check_pyramids(store: AnnotationStore, task: str) -> None:
     """Every coarser level is what a full rebuild gives."""
     for name, values in whole(store, task).items():
-        levels = store.levels(task, name)  # type: ignore[arg-type]
+        levels = store.levels(task, name)
         for level in levels[1:]:
             values = nearest(values) if name == "objects" else majority(values)
             np.testing.assert_array_equal(level[:], values, err_msg=f"{task}.{name}")

@@ -1,0 +1,203 @@
+"""QuPath GeoJSON out and in: the polygons of a task, pixel by pixel the same in both directions.
+
+Coordinates are QuPath's: level-0 pixel corners, (x, y), 0 at the outer edge of the first pixel.
+What napari shows at y (the centre of pixel row y) has the coordinate y + 0.5 here. ``level0``
+counts from the first pixel of the whole file; ``qupath`` from the first pixel QuPath shows, which
+crops some slides to their stated bounds.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import UUID, uuid4, uuid5
+
+from napari_genselfdiff import __version__
+from napari_genselfdiff.annotation.disk import disk_errors
+from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson
+from napari_genselfdiff.annotation.exchange.shapes import shapes
+from napari_genselfdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.exchange.shapes import Shape
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.registry.card import ClassSpec
+    from napari_genselfdiff.slides.geometry import Region
+
+__all__ = ["Frame", "read_geojson", "write_geojson"]
+
+Frame = Literal["level0", "qupath"]
+_SOURCES = ("model", "accepted", "human")
+
+
+def write_geojson(
+    store: AnnotationStore,
+    task_name: str,
+    path: Path,
+    *,
+    frame: Frame = "level0",
+    bounds: Region | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> int:
+    """Write all objects (detections) or areas (annotations) of a task for QuPath.
+
+    Parameters
+    ----------
+    path
+        File to write; a name ending in ``.gz`` is compressed.
+    frame, bounds
+        ``qupath`` subtracts the corner of the slide's ``bounds`` (None: nothing to subtract).
+    provenance
+        What else the file should say of its origin (models, settings); plain JSON values.
+
+    Returns
+    -------
+    int
+        Number of features.
+
+    Raises
+    ------
+    ConfigError
+        If the task or the frame is unknown.
+    StoreError
+        If the file cannot be written; an older one is then still there.
+    """
+    if frame not in {"level0", "qupath"}:
+        raise ConfigError(f"frame {frame!r}; 'level0' or 'qupath' is needed")
+    if task_name not in store.tasks:
+        raise ConfigError(f"no task {task_name!r} to export, only {sorted(store.tasks)}")
+    offset = (bounds.x, bounds.y) if frame == "qupath" and bounds is not None else (0, 0)
+    number = 0
+    about = _about(store, task_name, frame, offset, provenance or {})
+    with disk_errors(f"write {path}"), _new_text_file(path) as file:
+        file.write(f'{{"type":"FeatureCollection",\n"genselfdiff":{_json(about)},\n"features":[')
+        writer = _FeatureWriter(store, task_name, offset)
+        for number, shape in enumerate(shapes(store, task_name), start=1):
+            file.write(",\n" if number > 1 else "\n")
+            file.write(_json(writer.feature(shape)))
+        file.write("\n]}\n")
+    return number
+
+
+class _FeatureWriter:
+    def __init__(self, store: AnnotationStore, task_name: str, offset: tuple[int, int]) -> None:
+        task = store.tasks[task_name]
+        self._task_name, self._offset = task_name, offset
+        self._scale = store.downsample(task_name)
+        self._limits = store.slide.width, store.slide.height
+        self._pixel_um2 = (store.mpp * self._scale) ** 2
+        self._kind = "detection" if task.kind == "objects" else "annotation"
+        self._classes = {spec.value: spec for spec in task.classes}
+        self._namespace = UUID(store.store_id)
+
+    def feature(self, shape: Shape) -> dict[str, Any]:
+        """One GeoJSON feature."""
+        rings = [
+            [self._ring(ring) for ring in (polygon.exterior, *polygon.holes)]
+            for polygon in shape.polygons
+        ]
+        geometry = (
+            {"type": "Polygon", "coordinates": rings[0]}
+            if len(rings) == 1
+            else {"type": "MultiPolygon", "coordinates": rings}
+        )
+        mostly, shares = _provenance(shape)
+        return {
+            "type": "Feature",
+            "id": self._uuid(shape),
+            "geometry": geometry,
+            "properties": {
+                "objectType": self._kind,
+                "classification": _classification(self._classes[shape.value]),
+                "measurements": {"Area µm^2": round(shape.pixels * self._pixel_um2, 4), **shares},
+                "metadata": {"genselfdiff provenance": mostly},
+            },
+        }
+
+    def _uuid(self, shape: Shape) -> str:
+        """Stable: the same object of the same store has it in every export."""
+        name = f"{self._task_name}/{shape.id}"
+        if not shape.id:
+            ring = shape.polygons[0].exterior
+            first = min(map(tuple, ring.tolist()))
+            name = f"{self._task_name}/area/{shape.value}/{first}"
+        return str(uuid5(self._namespace, name))
+
+    def _ring(self, ring: NDArray[Any]) -> list[list[int]]:
+        """Closed ring in level-0 corners; the grid's last pixel may end beyond the slide."""
+        (dx, dy), (width, height) = self._offset, self._limits
+        points = [
+            [min(x * self._scale, width) - dx, min(y * self._scale, height) - dy]
+            for x, y in ring.tolist()
+        ]
+        return [*points, points[0]]
+
+
+def _classification(spec: ClassSpec) -> dict[str, Any]:
+    # QuPath refuses a classification that has a name but no colour.
+    return {"name": spec.name, "color": list(bytes.fromhex(spec.color[1:]))}
+
+
+def _provenance(shape: Shape) -> tuple[str, dict[str, float]]:
+    """Who stands behind most of a shape, and the shares of its pixels."""
+    total = max(sum(shape.provenance), 1)
+    shares = {
+        f"{name} share": round(pixels / total, 4)
+        for name, pixels in zip(_SOURCES, shape.provenance, strict=True)
+    }
+    return _SOURCES[max(range(3), key=lambda level: (shape.provenance[level], level))], shares
+
+
+def _about(
+    store: AnnotationStore,
+    task_name: str,
+    frame: Frame,
+    offset: tuple[int, int],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    return {
+        "app": f"napari-genselfdiff {__version__}",
+        "use": "Research use only",
+        "slide": {"name": store.slide.path.replace("\\", "/").rsplit("/", 1)[-1]},
+        "slide_hash": store.slide.hash,
+        "task": task_name,
+        "mpp": store.mpp,
+        "mpp_assumed": store.mpp_assumed,
+        "downsample": store.downsample(task_name),
+        "frame": frame,
+        "offset": list(offset),
+        "provenance": dict(provenance),
+    }
+
+
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as err:
+        raise ConfigError(f"the provenance of an export must be plain JSON: {err}") from err
+
+
+@contextmanager
+def _new_text_file(path: Path) -> Iterator[io.TextIOBase]:
+    """Write a UTF-8 file that appears under its name when it is complete."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+    try:
+        with partial.open("wb") as raw:
+            if path.suffix == ".gz":
+                packed = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0)
+                with packed, io.TextIOWrapper(packed, "utf-8", newline="\n") as file:
+                    yield file
+            else:
+                with io.TextIOWrapper(raw, "utf-8", newline="\n") as file:
+                    yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

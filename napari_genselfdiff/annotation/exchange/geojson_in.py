@@ -1,0 +1,261 @@
+"""Reading polygons of GeoJSON that anybody may have written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import shapely
+
+from napari_genselfdiff.annotation.exchange.json_features import read_features
+from napari_genselfdiff.annotation.exchange.outlines import rasterize
+from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, MODEL, Window
+from napari_genselfdiff.errors import ConfigError, ExchangeError
+from napari_genselfdiff.slides.geometry import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.store import AnnotationStore
+
+MAX_VERTICES = 50_000_000  # in one file; about 1 GB in memory
+_FARTHEST = 2.0**31  # no coordinate of a slide is beyond
+_BLOCK = 2048  # pixels of the grid filled at once, whole chunks
+_SOURCES = {"model": MODEL, "accepted": ACCEPTED, "human": HUMAN}
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """One feature on its way into the store: rings in pixel corners (x, y) of the task's grid."""
+
+    value: int
+    source: int
+    rings: tuple[NDArray[np.float64], ...]
+    box: Region
+
+
+def read_geojson(
+    path: Path,
+    store: AnnotationStore,
+    task_name: str,
+    *,
+    offset: tuple[int, int] | None = None,
+) -> int:
+    """Draw the polygons of a file into a task, as one step that can be undone.
+
+    Pixels whose centres lie inside a polygon get its class; everything else stays. They count as
+    HUMAN, because a person chose to import them, unless the file says otherwise in the words of
+    :func:`~napari_genselfdiff.annotation.exchange.geojson.write_geojson`. What could not be used
+    is counted and said by ``store.events.notice``.
+
+    Parameters
+    ----------
+    path
+        GeoJSON in UTF-8: a FeatureCollection, a list of features or one; may end in ``.gz``.
+    offset
+        (x, y) level-0 pixels to add, for files in a cropped frame; None takes what the file says.
+
+    Returns
+    -------
+    int
+        Number of features drawn.
+
+    Raises
+    ------
+    ConfigError
+        If the task is unknown.
+    ExchangeError
+        If the file is not GeoJSON or too large; nothing has changed.
+    StoreError
+        If the annotations cannot be written.
+    """
+    if task_name not in store.tasks:
+        raise ConfigError(f"no task {task_name!r} to import into, only {sorted(store.tasks)}")
+    reader = _Reader(store, task_name)
+    drawn = reader.read(path, offset)
+    if not drawn:
+        raise ExchangeError(
+            f"{path.name} holds nothing that can be drawn into {task_name} ({reader.said()}). "
+            "Choose another file or task"
+        )
+    _draw(store, task_name, drawn, f"Import {path.name}")
+    if reader.warnings:
+        store.events.notice.emit(f"Imported {len(drawn)} shapes; {reader.said()}.")
+    return len(drawn)
+
+
+class _Reader:
+    def __init__(self, store: AnnotationStore, task_name: str) -> None:
+        task = store.tasks[task_name]
+        self.warnings: Counter[str] = Counter()
+        self._values = {spec.name.casefold(): spec.value for spec in task.classes}
+        self._only = task.classes[0].value if len(task.classes) == 1 else None
+        self._downsample, self._grid = store.downsample(task_name), store.shape(task_name)
+        self._slide = store.slide
+        self._vertices = 0
+
+    def said(self) -> str:
+        """Everything that could not be used, counted."""
+        return "; ".join(f"{n} {what}" for what, n in self.warnings.most_common()) or "no polygons"
+
+    def read(self, path: Path, offset: tuple[int, int] | None) -> list[_Drawn]:
+        found = []
+        shift = offset
+        for about, feature in read_features(path):
+            if shift is None:
+                shift = self._frame(about)
+            drawn = self._drawn(feature, shift)
+            if drawn is not None:
+                found.append(drawn)
+        return found
+
+    def _frame(self, about: dict[str, Any]) -> tuple[int, int]:
+        """Offset the file states, and a warning if it belongs to another slide."""
+        if about.get("slide_hash", self._slide.hash) != self._slide.hash:
+            self.warnings["file was made for another slide"] += 1
+        offset = about.get("offset", [0, 0])
+        if (
+            not isinstance(offset, list)
+            or len(offset) != 2
+            or not all(type(n) is int and abs(n) < _FARTHEST for n in offset)
+        ):
+            raise ExchangeError(f"the file's offset is {offset!r}; two whole numbers are needed")
+        return offset[0], offset[1]
+
+    def _drawn(self, feature: Any, shift: tuple[int, int]) -> _Drawn | None:
+        if not isinstance(feature, dict) or not isinstance(feature.get("geometry"), dict):
+            self.warnings["without a geometry were left out"] += 1
+            return None
+        value, source = self._meaning(feature.get("properties"))
+        if value is None:
+            return None
+        rings = self._rings(feature["geometry"], shift)
+        if rings is None:
+            return None
+        low = np.floor(np.min([ring.min(axis=0) for ring in rings], axis=0)).astype(int)
+        high = np.ceil(np.max([ring.max(axis=0) for ring in rings], axis=0)).astype(int)
+        box = Region.from_bounds(low[1], low[0], max(high[1], low[1] + 1), max(high[0], low[0] + 1))
+        clipped = box.clipped(self._grid)
+        if clipped is None:
+            self.warnings["outside the slide were left out"] += 1
+            return None
+        return _Drawn(value, source, rings, clipped)
+
+    def _meaning(self, properties: Any) -> tuple[int | None, int]:
+        """Class value and provenance a feature states."""
+        properties = properties if isinstance(properties, dict) else {}
+        stated = properties.get("classification")
+        if isinstance(stated, dict):  # QuPath writes a name, or the names of a derived class
+            names = stated.get("names")
+            stated = stated.get("name", names[0] if isinstance(names, list) and names else None)
+        name = stated
+        value = self._values.get(name.casefold()) if isinstance(name, str) else None
+        if value is None and self._only is not None:
+            value = self._only
+            if isinstance(name, str):
+                self.warnings["of another class were taken as the only one of the task"] += 1
+        elif value is None:
+            why = "of an unknown class" if isinstance(name, str) else "without a class"
+            self.warnings[f"{why} were left out"] += 1
+        metadata = properties.get("metadata")
+        word = metadata.get("genselfdiff provenance") if isinstance(metadata, dict) else None
+        return value, _SOURCES.get(word, HUMAN) if isinstance(word, str) else HUMAN
+
+    def _rings(
+        self, geometry: dict[str, Any], shift: tuple[int, int]
+    ) -> tuple[NDArray[np.float64], ...] | None:
+        """All rings of a geometry, repaired, in pixel corners of the grid; None to leave it out."""
+        kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+        if kind not in {"Polygon", "MultiPolygon"}:
+            self.warnings["that are no polygons were left out"] += 1
+            return None
+        parts: Any = [coordinates] if kind == "Polygon" else coordinates
+        try:
+            polygons = [[self._ring(ring) for ring in part] for part in parts]
+        except ExchangeError:  # a ValueError as well, but not of one feature
+            raise
+        except (TypeError, ValueError, OverflowError):
+            self.warnings["with unusable coordinates were left out"] += 1
+            return None
+        rings = [ring for part in polygons for ring in self._valid(part)]
+        if not rings:
+            self.warnings["without an area were left out"] += 1
+            return None
+        return tuple(self._on_grid(ring, shift) for ring in rings)
+
+    def _ring(self, values: Any) -> NDArray[np.float64]:
+        """(n, 2) finite points of a ring, without a repeated last one."""
+        self._vertices += len(values)
+        if self._vertices > MAX_VERTICES:
+            raise ExchangeError(
+                f"more than {MAX_VERTICES:,} vertices in one file; split it into several"
+            )
+        if any(type(n) not in (int, float) for point in values for n in point[:2]):
+            raise ValueError("coordinates are numbers")
+        ring = np.array([(point[0], point[1]) for point in values], np.float64)
+        if ring.ndim != 2 or len(ring) < 3 or not (np.abs(ring) < _FARTHEST).all():
+            raise ValueError("a ring has three finite points or more")
+        return ring[:-1] if np.array_equal(ring[0], ring[-1]) else ring
+
+    def _valid(self, part: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+        """Rings of a polygon that do not cross."""
+        if not part or any(len(ring) < 3 for ring in part):
+            return []
+        polygon = shapely.Polygon(part[0], part[1:])
+        if polygon.is_valid:
+            return part if polygon.area > 0 else []
+        self.warnings["crossed themselves and were repaired"] += 1
+        repaired = shapely.make_valid(polygon)
+        pieces = [g for g in shapely.get_parts([repaired]) if g.geom_type == "Polygon"]
+        loops = [loop for g in pieces for loop in (g.exterior, *g.interiors)]
+        return [np.asarray(loop.coords)[:-1, :2] for loop in loops]
+
+    def _on_grid(self, ring: NDArray[np.float64], shift: tuple[int, int]) -> NDArray[np.float64]:
+        """Ring in pixels of the grid; the slide's edge is the end of the grid's last pixel."""
+        level0 = ring + np.array(shift, np.float64)
+        points = level0 / self._downsample
+        for axis, size in enumerate((self._slide.width, self._slide.height)):
+            points[level0[:, axis] == size, axis] = self._grid[1 - axis]
+        return points
+
+
+def _draw(store: AnnotationStore, task_name: str, drawn: list[_Drawn], what: str) -> None:
+    """Fill all shapes, block by block; where they overlap the later one is on top."""
+    has_objects = store.tasks[task_name].kind == "objects"
+    first = store.new_ids(len(drawn)) if has_objects else 0
+    by_block: dict[tuple[int, int], list[int]] = {}
+    for number, shape in enumerate(drawn):
+        box = shape.box
+        for row in range(box.y // _BLOCK, -(-box.y1 // _BLOCK)):
+            for column in range(box.x // _BLOCK, -(-box.x1 // _BLOCK)):
+                by_block.setdefault((row, column), []).append(number)
+
+    def windows() -> Iterator[Window]:
+        for row, column in sorted(by_block):
+            block = Region(row * _BLOCK, column * _BLOCK, _BLOCK, _BLOCK)
+            window = store.read(task_name, block)
+            for number in by_block[row, column]:
+                _fill(window, drawn[number], first + number)
+            yield window
+
+    low = [min(shape.box.y for shape in drawn), min(shape.box.x for shape in drawn)]
+    high = [max(shape.box.y1 for shape in drawn), max(shape.box.x1 for shape in drawn)]
+    region = Region.from_bounds(*low, *high)
+    store.write_blocks(task_name, windows(), region=region, what=what)
+
+
+def _fill(window: Window, shape: _Drawn, object_id: int) -> None:
+    box = shape.box.intersection(window.region)
+    if box is None:
+        return
+    inside = rasterize(shape.rings, box.y, box.x, box.shape)
+    part = window.cropped(box)
+    part.classes[inside] = shape.value
+    part.provenance[inside] = shape.source
+    if part.objects is not None:
+        part.objects[inside] = object_id

@@ -1,0 +1,195 @@
+"""Outlines along pixel edges, and back: filling an outline gives exactly the pixels it came from.
+
+Coordinates are (x, y) pairs of pixel corners: pixel (row, column) is the square from
+(column, row) to (column + 1, row + 1), as in QuPath.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    Ring = NDArray[np.float64]
+
+_CROSSINGS = 2**22  # edges times rows worked on at once
+
+# Sides of a pixel, walked clockwise as seen on screen, the pixel on the right hand:
+# top, right, bottom, left. _AHEAD is the step to the next pixel along a side, _START the corner
+# at which a side begins, relative to the pixel, both (row, column).
+_AHEAD = ((0, 1), (1, 0), (0, -1), (-1, 0))
+_START = ((0, 0), (0, 1), (1, 1), (1, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A closed ring of one label, without its repeated last point; holes run the other way round.
+
+    ``points`` are (n, 2) corner coordinates (x, y), only where the direction changes; ``pixel`` is
+    a pixel (row, column) of the label at the ring, ``area`` signed, negative for holes.
+    """
+
+    label: int
+    points: NDArray[np.int64]
+    pixel: tuple[int, int]
+    area: float
+
+
+class Boundary:
+    """Sides of pixels at which labels end, collected piece by piece.
+
+    ``add`` takes an image with one pixel of its surroundings on each side (0 beyond the slide);
+    pieces must not overlap but for these. Memory grows with the boundary, not with the image.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[NDArray[np.int64]] = []
+        self._next: list[NDArray[np.int64]] = []
+        self._labels: list[NDArray[np.int64]] = []
+
+    def add(self, framed: NDArray[Any], y: int, x: int) -> None:
+        """Add an image whose first inner pixel is at row ``y``, column ``x``."""
+        inner = framed[1:-1, 1:-1]
+        for side, (dy, dx) in enumerate(_AHEAD):
+            out = _AHEAD[side - 1]  # the neighbour across the side
+            across = _shifted(framed, out)
+            rows, columns = np.nonzero((inner > 0) & (inner != across))
+            if not len(rows):
+                continue
+            label = inner[rows, columns]
+            ahead = framed[1 + rows + dy, 1 + columns + dx] == label
+            corner = framed[1 + rows + dy + out[0], 1 + columns + dx + out[1]] == label
+            turn = np.where(~ahead, 1, np.where(corner, -1, 0))  # right, left or straight on
+            to_row = rows + np.where(ahead, dy, 0) + np.where(ahead & corner, out[0], 0)
+            to_column = columns + np.where(ahead, dx, 0) + np.where(ahead & corner, out[1], 0)
+            self._keys.append(_key(rows + y, columns + x, side))
+            self._next.append(_key(to_row + y, to_column + x, (side + turn) % 4))
+            self._labels.append(label.astype(np.int64))
+
+    def outlines(self) -> Iterator[Outline]:
+        """Rings of everything added, none of which touches itself."""
+        if not self._keys:
+            return
+        keys = np.concatenate(self._keys)
+        order = np.argsort(keys)
+        keys = keys[order]
+        following = np.searchsorted(keys, np.concatenate(self._next)[order])
+        labels = np.concatenate(self._labels)[order].tolist()
+        sides = keys % 4
+        corners = _corners(keys)
+        turns = (sides[following] != sides).tolist()
+        after: list[int] = following.tolist()
+        seen = bytearray(len(after))
+        for start in range(len(after)):
+            if seen[start]:
+                continue
+            ring, at = [], start
+            while not seen[at]:
+                seen[at] = 1
+                if turns[at]:
+                    ring.append(after[at])
+                at = after[at]
+            pixel = _unkey(int(keys[start]))
+            yield from _simple(labels[start], corners[ring], pixel)
+
+
+def outlines(labels: NDArray[Any], y: int = 0, x: int = 0) -> list[Outline]:
+    """Rings of every label above 0 of an image whose first pixel is at row ``y``, column ``x``."""
+    boundary = Boundary()
+    boundary.add(np.pad(labels, 1), y, x)
+    return list(boundary.outlines())
+
+
+def rasterize(rings: Sequence[Ring], y: int, x: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels whose centres lie inside an odd number of rings.
+
+    Parameters
+    ----------
+    rings
+        (n, 2) corner coordinates (x, y), finite; whether the last point repeats the first does not
+        matter.
+    y, x, shape
+        Rectangle to fill: its first pixel's row and column, its height and width.
+    """
+    height, width = shape
+    flips = np.zeros((height, width + 1), bool)
+    per_piece = max(_CROSSINGS // max(height, 1), 1)
+    for ring in rings:
+        edges = np.hstack([ring, np.roll(ring, -1, axis=0)])
+        for start in range(0, len(edges), per_piece):
+            _flip(flips, edges[start : start + per_piece] - [x, y, x, y])
+    return np.logical_xor.accumulate(flips, axis=1)[:, :-1]
+
+
+def _flip(flips: NDArray[np.bool_], edges: Ring) -> None:
+    """Turn over the pixel right of each place where an edge (x, y, x, y) passes a row's centre."""
+    height, width = flips.shape[0], flips.shape[1] - 1
+    edges = edges[edges[:, 1] != edges[:, 3]]
+    x, y, x1, y1 = edges.T
+    first = np.clip(np.ceil(np.minimum(y, y1) - 0.5), 0, height).astype(np.int64)
+    last = np.clip(np.ceil(np.maximum(y, y1) - 0.5), 0, height).astype(np.int64)
+    n = last - first
+    edge = np.repeat(np.arange(len(edges)), n)
+    rows = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(n) - n, n)
+    share = (rows + 0.5 - y[edge]) / (y1 - y)[edge]
+    crossing = x[edge] + share * (x1 - x)[edge]
+    columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
+    np.logical_xor.at(flips, (rows, columns), True)
+
+
+def _shifted(framed: NDArray[Any], step: tuple[int, int]) -> NDArray[Any]:
+    """Neighbours of the inner pixels of a framed image in one direction."""
+    dy, dx = step
+    return framed[1 + dy : framed.shape[0] - 1 + dy, 1 + dx : framed.shape[1] - 1 + dx]
+
+
+def _key(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], side: int | NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Number of a pixel side; both coordinates stay far below 2^30."""
+    return ((rows << 30) + columns) * 4 + side
+
+
+def _unkey(key: int) -> tuple[int, int]:
+    return (key // 4) >> 30, (key // 4) & (2**30 - 1)
+
+
+def _corners(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Corner (x, y) at which each side begins."""
+    start = np.array(_START)[keys % 4]
+    rows, columns = (keys // 4) >> 30, (keys // 4) & (2**30 - 1)
+    return np.stack([columns + start[:, 1], rows + start[:, 0]], axis=1)
+
+
+def _simple(label: int, ring: NDArray[np.int64], pixel: tuple[int, int]) -> Iterator[Outline]:
+    """Cut a ring where it meets itself in a corner; the standards want rings that do not."""
+    points = list(map(tuple, ring.tolist()))
+    if len(set(points)) == len(points):
+        yield Outline(label, ring, pixel, _area(ring))
+        return
+    path: list[tuple[int, int]] = []
+    index: dict[tuple[int, int], int] = {}
+    for point in points:
+        if point in index:
+            cut = index[point]
+            loop = np.array(path[cut:], np.int64)
+            for gone in path[cut:]:
+                del index[gone]
+            del path[cut:]
+            yield Outline(label, loop, pixel, _area(loop))
+        index[point] = len(path)
+        path.append(point)
+    rest = np.array(path, np.int64)
+    yield Outline(label, rest, pixel, _area(rest))
+
+
+def _area(ring: NDArray[np.int64]) -> float:
+    """Signed area; rings walked clockwise on screen (y downwards) are positive."""
+    x, y = ring[:, 0] - ring[0, 0], ring[:, 1] - ring[0, 1]
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2

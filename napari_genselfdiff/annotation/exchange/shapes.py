@@ -1,0 +1,203 @@
+"""Everything annotated in a task as polygons, block by block, whatever the size of the slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+from napari_genselfdiff.annotation.exchange.outlines import Boundary, Outline, outlines, rasterize
+from napari_genselfdiff.annotation.labelling import among, compact, counts
+from napari_genselfdiff.annotation.pyramid import split
+from napari_genselfdiff.annotation.window import HUMAN, Window
+from napari_genselfdiff.slides.geometry import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.store import AnnotationStore
+
+BLOCK = 2048  # pixels of the grid looked at together
+_MARGIN = 256  # beyond a block, so that most objects are seen whole
+_FARTHEST = 16384  # objects larger than this are shown as far as they were found
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """An exterior ring and its holes, (n, 2) pixel corners (x, y) of the grid, not closed."""
+
+    exterior: NDArray[np.int64]
+    holes: tuple[NDArray[np.int64], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """An object, or a connected area.
+
+    ``id`` is the object's, 0 for an area; ``pixels`` are of the grid; ``centroid`` is its mean
+    (row, column); ``provenance`` the pixels that are MODEL, ACCEPTED and HUMAN.
+    """
+
+    id: int
+    value: int
+    polygons: tuple[Polygon, ...]
+    pixels: int
+    centroid: tuple[float, float]
+    provenance: tuple[int, int, int]
+
+
+def shapes(store: AnnotationStore, task_name: str) -> Iterator[Shape]:
+    """Give every object of a task, or every connected area, once, from top to bottom."""
+    if store.tasks[task_name].kind == "areas":
+        yield from _areas(store, task_name)
+        return
+    for window, ids in whole_objects(store, task_name):
+        yield from _objects(window, ids)
+
+
+def whole_objects(
+    store: AnnotationStore, task_name: str
+) -> Iterator[tuple[Window, NDArray[np.uint32]]]:
+    """Windows and the ids of objects that lie whole in them; every object comes once.
+
+    An object belongs to the block of its first pixel. One that reaches beyond the margin of that
+    block comes at the end, in a window of its own.
+    """
+    large: dict[int, Region] = {}
+    for block in store.annotated_blocks(task_name, BLOCK):
+        window = store.read(task_name, block.padded(_MARGIN))
+        ids, codes = compact(window.ids)
+        whole = counts(codes, len(ids)) >= store.object_rows(task_name, ids)[:, 1]
+        rows, columns = np.divmod(_first_pixels(codes, len(ids)), codes.shape[1])
+        rows, columns = rows + window.region.y, columns + window.region.x
+        here = (rows >= block.y) & (rows < block.y1) & (columns >= block.x) & (columns < block.x1)
+        here[0] = False
+        yield window, ids[here & whole]
+        inner = block.shifted(-window.region.y, -window.region.x).slices
+        cut = (counts(codes[inner], len(ids)) > 0) & ~whole
+        large.update(dict.fromkeys(ids[cut][ids[cut] > 0].tolist(), window.region))
+    for object_id, region in sorted(large.items()):
+        window = _grown(store, task_name, object_id, region)
+        if not _came_with_block(window, object_id):
+            yield window, np.array([object_id], np.uint32)
+
+
+def _grown(store: AnnotationStore, task_name: str, object_id: int, region: Region) -> Window:
+    """Window that holds a large object whole."""
+    area = int(store.object_rows(task_name, np.array([object_id], np.uint32))[0, 1])
+    while True:
+        window = store.read(task_name, region)
+        if int((window.ids == object_id).sum()) >= area or max(region.shape) > _FARTHEST:
+            return window
+        region = region.padded(max(region.shape) // 2)
+
+
+def _came_with_block(window: Window, object_id: int) -> bool:
+    """Whether the block of the object's first pixel showed it whole, and so gave it already."""
+    rows, columns = np.nonzero(window.ids == object_id)
+    rows, columns = rows + window.region.y, columns + window.region.x
+    owner = Region(rows[0] // BLOCK * BLOCK, columns[0] // BLOCK * BLOCK, BLOCK, BLOCK)
+    box = Region.from_bounds(rows[0], columns.min(), rows[-1] + 1, columns.max() + 1)
+    return owner.padded(_MARGIN).contains(box)
+
+
+def polygons(rings: Iterable[Outline]) -> dict[int, list[Polygon]]:
+    """Put the holes of each label into the exterior ring they belong to."""
+    exteriors: dict[int, list[Outline]] = {}
+    holes: dict[int, list[Outline]] = {}
+    for ring in rings:
+        (exteriors if ring.area > 0 else holes).setdefault(ring.label, []).append(ring)
+    result = {}
+    for label, outer in exteriors.items():
+        inner: list[list[NDArray[np.int64]]] = [[] for _ in outer]
+        for index, hole in _owners(outer, holes.get(label, [])):
+            inner[index].append(hole.points)
+        pairs = zip(outer, inner, strict=True)
+        result[label] = [Polygon(ring.points, tuple(cut)) for ring, cut in pairs]
+    return result
+
+
+def _owners(outer: list[Outline], holes: list[Outline]) -> Iterator[tuple[int, Outline]]:
+    """Each hole with the smallest exterior ring around the label's pixel beside it."""
+    if len(outer) == 1 or not holes:
+        yield from ((0, hole) for hole in holes)
+        return
+    tree = shapely.STRtree([shapely.Polygon(ring.points) for ring in outer])
+    places = [shapely.Point(hole.pixel[1] + 0.5, hole.pixel[0] + 0.5) for hole in holes]
+    found: dict[int, int] = {}
+    for hole, index in tree.query(places, predicate="within").T.tolist():
+        if hole not in found or outer[index].area < outer[found[hole]].area:
+            found[hole] = index
+    yield from ((found[hole], holes[hole]) for hole in sorted(found))
+
+
+def _objects(window: Window, chosen: NDArray[np.uint32]) -> Iterator[Shape]:
+    if not len(chosen):
+        return
+    ids, codes = compact(np.where(among(window.ids, chosen), window.ids, 0))
+    n = len(ids)
+    pixels = counts(codes, n)
+    places = np.divmod(np.arange(codes.size), codes.shape[1])
+    rows, columns = (np.bincount(codes.ravel(), place, n) / pixels for place in places)
+    sources = [counts(codes, n, window.provenance == level) for level in range(1, HUMAN + 1)]
+    values = np.zeros(n, np.uint8)
+    values[codes.ravel()] = window.classes.ravel()
+    found = polygons(outlines(codes, window.region.y, window.region.x))
+    for code in range(1, n):
+        yield Shape(
+            id=int(ids[code]),
+            value=int(values[code]),
+            polygons=tuple(found[code]),
+            pixels=int(pixels[code]),
+            centroid=(float(rows[code]) + window.region.y, float(columns[code]) + window.region.x),
+            provenance=(int(sources[0][code]), int(sources[1][code]), int(sources[2][code])),
+        )
+
+
+def _areas(store: AnnotationStore, task_name: str) -> Iterator[Shape]:
+    boundary = Boundary()
+    for block in store.annotated_blocks(task_name, BLOCK):
+        boundary.add(_framed(store, task_name, block), block.y, block.x)
+    found = polygons(boundary.outlines())
+    every = [(value, polygon) for value in sorted(found) for polygon in found[value]]
+    every.sort(key=lambda item: (item[1].exterior[:, 1].min(), item[1].exterior[:, 0].min()))
+    for value, polygon in every:
+        solid = shapely.Polygon(polygon.exterior, polygon.holes)
+        x, y = solid.centroid.coords[0]
+        sources = _sources(store, task_name, polygon)
+        yield Shape(0, value, (polygon,), round(solid.area), (y - 0.5, x - 0.5), sources)
+
+
+def _sources(store: AnnotationStore, task_name: str, polygon: Polygon) -> tuple[int, int, int]:
+    """Pixels of a polygon that are MODEL, ACCEPTED and HUMAN."""
+    x, y = polygon.exterior.min(axis=0).tolist()
+    x1, y1 = polygon.exterior.max(axis=0).tolist()
+    rings = [ring.astype(np.float64) for ring in (polygon.exterior, *polygon.holes)]
+    total = np.zeros(HUMAN + 1, np.int64)
+    for block in split(Region.from_bounds(y, x, y1, x1), BLOCK):
+        inside = rasterize(rings, block.y, block.x, block.shape)
+        provenance = store.read(task_name, block).provenance[inside]
+        total += np.bincount(provenance, minlength=HUMAN + 1)
+    return int(total[1]), int(total[2]), int(total[3])
+
+
+def _framed(store: AnnotationStore, task_name: str, block: Region) -> NDArray[np.uint8]:
+    """Classes of a block with one pixel around it, 0 beyond the slide."""
+    window = store.read(task_name, block.padded(1))
+    frame = block.padded(1)
+    top, left = window.region.y - frame.y, window.region.x - frame.x
+    bottom, right = frame.y1 - window.region.y1, frame.x1 - window.region.x1
+    return np.pad(window.classes, ((top, bottom), (left, right)))
+
+
+def _first_pixels(codes: NDArray[np.intp], n: int) -> NDArray[np.intp]:
+    """Position of the first pixel of each code, row by row."""
+    first = np.zeros(n, np.intp)
+    flat = codes.ravel()
+    order = np.arange(flat.size - 1, -1, -1)
+    first[flat[::-1]] = order  # the last to be written is the first pixel
+    return first
