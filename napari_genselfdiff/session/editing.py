@@ -124,7 +124,7 @@ class EditWindow:
         changed = painted != self._shown
         if not changed.any():
             return 0
-        box = _box(changed)
+        box = _box(changed | self._shares_object(painted[changed]))
         part = box.slices
         before = self._window.cropped(box.shifted(self.region.y, self.region.x)).copy()
         after = before.copy()
@@ -154,6 +154,13 @@ class EditWindow:
         values = self._values(now)
         self._shown[y : y + part.height, x : x + part.width] = values
         return values, y, x
+
+    def _shares_object(self, painted: NDArray[np.uint16]) -> NDArray[np.bool_]:
+        """Pixels of objects that were painted on; without them the store would see new objects."""
+        extended = np.zeros(NOTHING + 1, bool)
+        extended[painted] = self._task.kind == "objects"
+        extended[[0, NOTHING]] = False
+        return np.asarray(extended[self._shown])
 
     def _apply(
         self, after: Window, painted: NDArray[np.uint16], changed: NDArray[np.bool_]

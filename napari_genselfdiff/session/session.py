@@ -375,17 +375,17 @@ class Session:
         """Write the task's annotations as QuPath GeoJSON; give the number of shapes."""
         from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 
-        slide, store = self.readable_store()
-        model = "" if self.model is None else self.model.hash
-        number = write_geojson(
-            store, self.task.name, path, bounds=slide.bounds, provenance={"model": model}
+        _, store = self.readable_store()
+        model = (
+            {} if self.model is None else {"name": self.model.card.name, "hash": self.model.hash}
         )
+        number = write_geojson(store, self.task.name, path, provenance={"model": model})
         self.say(f"Exported {wording.things(self.task, number)} to {path.name}.", "good")
         return number
 
     def import_geojson(self, path: Path) -> int:
         """Read annotations of the task from QuPath GeoJSON; give the number of shapes."""
-        from napari_genselfdiff.annotation.exchange.geojson import read_geojson
+        from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson
 
         _, store = self.open_store()
         number = read_geojson(path, store, self.task.name)

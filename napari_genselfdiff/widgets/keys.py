@@ -56,7 +56,7 @@ class Keys:
         self._bind(event.value)
 
     def _bind(self, layer: Any) -> None:
-        if layer is not None and self._controller.layers.owns(layer):
+        if layer is not None and self._controller.layers.is_ours(layer):
             for key, action in self._bindings.items():
                 layer.bind_key(key, action, overwrite=True)
 

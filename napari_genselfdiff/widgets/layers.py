@@ -100,6 +100,11 @@ class SlideLayers:
         path = mine.get("path") if isinstance(mine, dict) else None
         return str(path) if path else None
 
+    @staticmethod
+    def is_ours(layer: Layer) -> bool:
+        """Tell whether our reader or panel made a layer, shown at present or not."""
+        return _MINE in layer.metadata
+
     def is_foreign_slide(self, layer: Layer) -> bool:
         """Tell whether our reader added a slide that the panel does not show yet."""
         mine = layer.metadata.get(_MINE)
@@ -187,6 +192,7 @@ class SlideLayers:
             multiscale=several,
             name=name,
             colormap=_colormap(colors),
+            metadata={_MINE: {_PANEL: True}},
             **self._placing(self._downsample / repeat),
         )
         layer.editable = False
@@ -219,6 +225,7 @@ class SlideLayers:
                 np.zeros(region.shape, np.uint8),
                 name="predicting",
                 colormap=_colormap(colors),
+                metadata={_MINE: {_PANEL: True}},
                 **self._placing(downsample, region.y, region.x),
             )
             self.preview.editable = False
@@ -255,6 +262,7 @@ class SlideLayers:
             values,
             name=name,
             colormap=_colormap(colors),
+            metadata={_MINE: {_PANEL: True}},
             **self._placing(self._downsample, region.y, region.x),
         )
         outlined = task is not None and task.kind == "objects"

@@ -1,0 +1,111 @@
+"""Outlines are computed where one looks, and equal those of the whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.widgets.outlines import (
+    Hidden,
+    LevelView,
+    border,
+    checked_levels,
+    shown_levels,
+)
+
+
+def scene(seed: int, side: int = 40) -> tuple[NDArray[np.uint8], NDArray[np.uint32]]:
+    """Rectangles that touch and overlap."""
+    rng = np.random.default_rng(seed)
+    objects = np.zeros((side, side), np.uint32)
+    for number in range(1, 12):
+        y, x = rng.integers(0, side - 4, 2)
+        objects[y : y + rng.integers(1, 12), x : x + rng.integers(1, 12)] = number
+    return (objects % 3).astype(np.uint8), objects
+
+
+def test_border_of_a_square() -> None:
+    objects = np.zeros((9, 9), np.uint32)
+    objects[1:8, 1:8] = 5
+    inside = np.zeros((9, 9), bool)
+    inside[3:6, 3:6] = True
+    np.testing.assert_array_equal(border(objects, 2), (objects > 0) & ~inside)
+
+
+def test_touching_objects_keep_a_line_each() -> None:
+    objects = np.ones((8, 12), np.uint32)
+    objects[:, 6:] = 2
+    lines = border(objects, 1)
+    assert lines[:, 5:7].all()
+    assert lines.sum() == 16
+
+
+@given(seed=st.integers(0, 10_000), thickness=st.integers(1, 3))
+def test_border_is_what_lies_near_another_value(seed: int, thickness: int) -> None:
+    _, objects = scene(seed, 24)
+    lines = border(objects, thickness)
+    assert not lines[objects == 0].any()
+    rest = np.where(lines, 0, objects)
+    # What is left inside has only its own object around it.
+    for y, x in np.argwhere(rest > 0):
+        near = objects[max(y - 1, 0) : y + 2, x], objects[y, max(x - 1, 0) : x + 2]
+        assert all((part == objects[y, x]).all() for part in near)
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    repeat=st.sampled_from([1, 2, 4]),
+    ends=st.lists(st.integers(0, 39), min_size=4, max_size=4),
+)
+def test_any_part_equals_the_part_of_the_whole(seed: int, repeat: int, ends: list[int]) -> None:
+    classes, objects = scene(seed)
+    view = LevelView(classes, objects, repeat, 1, [Hidden()])
+    whole = np.asarray(view)
+    assert whole.shape == view.shape == (40 * repeat, 40 * repeat)
+    big_objects = objects.repeat(repeat, 0).repeat(repeat, 1)
+    big_classes = classes.repeat(repeat, 0).repeat(repeat, 1)
+    np.testing.assert_array_equal(whole, np.where(border(big_objects), big_classes, 0))
+    y, y1 = sorted(ends[:2])
+    x, x1 = sorted(ends[2:])
+    part = (slice(y * repeat, y1 * repeat + 1), slice(x * repeat, x1 * repeat + 1))
+    np.testing.assert_array_equal(view[part], whole[part])
+
+
+def test_hidden_place_is_blank_at_every_level() -> None:
+    classes, objects = np.ones((64, 64), np.uint8), np.arange(1, 4097, dtype=np.uint32)
+    hidden = [Hidden()]
+    pyramid = [classes[:: 2**k, :: 2**k] for k in range(3)]
+    ids = [objects.reshape(64, 64)[:: 2**k, :: 2**k] for k in range(3)]
+    levels = shown_levels(pyramid, ids, hidden)
+    assert [level.shape[0] for level in levels] == [256, 128, 64, 32, 16]
+    before = [np.asarray(level) for level in levels]
+    hidden[0] = Hidden(Region(16, 32, 16, 16))
+    for level, whole in zip(levels, before, strict=True):
+        n = level.shape[0] // 16
+        assert whole[4 * n : 8 * n, 8 * n : 12 * n].any()
+        whole[4 * n : 8 * n, 8 * n : 12 * n] = 0
+        np.testing.assert_array_equal(np.asarray(level), whole)
+
+
+def test_areas_are_shown_plain() -> None:
+    classes = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    (level,) = shown_levels([classes], None, [Hidden()])
+    np.testing.assert_array_equal(level[1:3], classes[1:3])
+
+
+def test_rim_of_what_was_checked() -> None:
+    provenance = np.zeros((10, 10), np.uint8)
+    provenance[2:8, 2:8] = 2
+    provenance[4, 4] = 3
+    (level,) = checked_levels([provenance], 2)
+    assert np.asarray(level).sum() == 20
+
+
+def test_other_steps_are_refused() -> None:
+    view = LevelView(np.ones((4, 4), np.uint8), None, 1, 1, [Hidden()])
+    with pytest.raises(IndexError, match="step"):
+        view[::2, :]
