@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from napari_genselfdiff.errors import GenSelfDiffError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import FrameType
 
 FAILED = 1
 
@@ -101,6 +104,28 @@ def _logger(title: str) -> Callable[[float, str], None]:
             note(f"{title}: {done:.0%} {words}".rstrip())
 
     return tell
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Give a question that is answered yes after Ctrl+C, so that work can be saved first.
+
+    A second Ctrl+C stops at once.
+    """
+    stopped = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopped.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped.is_set  # signals reach the main thread only
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield stopped.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

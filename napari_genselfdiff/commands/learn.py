@@ -19,7 +19,7 @@ from napari_genselfdiff.commands.segment import (
 from napari_genselfdiff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from napari_genselfdiff.learning.corrections import CorrectionTile
     from napari_genselfdiff.learning.loop import Report
@@ -44,10 +44,17 @@ def pretrain(
 ) -> None:
     """Pre-train a backbone as a denoising diffusion model, without labels."""
     from napari_genselfdiff.learning import pretrain as learning
+    from napari_genselfdiff.learning.finish import finish_backbone
     from napari_genselfdiff.learning.recipe import PretrainRecipe, read_recipe
 
-    checked = read_recipe(PretrainRecipe, recipe, overrides)
-    _follow("Pre-training", learning.pretrain(checked, out, resume=resume, device=_device(device)))
+    checked, chosen = read_recipe(PretrainRecipe, recipe, overrides), _device(device)
+    with console.stoppable() as stop:
+        _follow(
+            "Pre-training",
+            learning.pretrain(checked, out, resume=resume, device=chosen, should_stop=stop),
+            stop,
+        )
+    finish_backbone(checked, out)
     console.say(f"{out}: backbone, `genselfdiff finetune RECIPE start={out}` begins with it.")
 
 
@@ -60,10 +67,17 @@ def finetune(
 ) -> None:
     """Fine-tune a backbone for a task, from images with masks."""
     from napari_genselfdiff.learning import finetune as learning
+    from napari_genselfdiff.learning.finish import finish_model
     from napari_genselfdiff.learning.recipe import FinetuneRecipe, read_recipe
 
-    checked = read_recipe(FinetuneRecipe, recipe, overrides)
-    _follow("Fine-tuning", learning.finetune(checked, out, resume=resume, device=_device(device)))
+    checked, chosen = read_recipe(FinetuneRecipe, recipe, overrides), _device(device)
+    with console.stoppable() as stop:
+        _follow(
+            "Fine-tuning",
+            learning.finetune(checked, out, resume=resume, device=chosen, should_stop=stop),
+            stop,
+        )
+    finish_model(checked, out)
     console.say(f"{out}: model for {checked.task.name}, `genselfdiff models import {out}`.")
 
 
@@ -101,7 +115,8 @@ def refine(
     console.say(f"{result.verdict.sentence}\n{out}: refined from {base.card.name}.")
 
 
-def _follow(title: str, reports: Iterable[Report]) -> None:
+def _follow(title: str, reports: Iterable[Report], stopped: Callable[[], bool]) -> None:
+    """Show a run's progress to its end; one that was stopped says how to go on."""
     from napari_genselfdiff.session import wording
 
     with console.progress(title) as show:
@@ -111,6 +126,9 @@ def _follow(title: str, reports: Iterable[Report]) -> None:
                 f"images/s, {wording.duration(step.eta_s)} left"
             )
             show(step.images_seen / max(step.total_images, 1), words)
+    if stopped():
+        console.complain("stopped; everything so far is saved, --resume goes on from here")
+        raise typer.Exit(console.FAILED)
 
 
 def _device(name: str) -> str:

@@ -36,7 +36,13 @@ def run() -> Run:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of a tiny model of the task Nuclei."""
     folder = tmp_path_factory.mktemp("made")
-    fields = {"task": task(), "mpp_range": (0.25, 0.5), "tile": 128, "halo": 16}
+    fields = {
+        "task": task(),
+        "mpp_range": (0.25, 0.5),
+        "tile": 128,
+        "halo": 16,
+        "min_object_um2": 6.0,
+    }
     return write_model(folder / "tiny", fields, network()).path
 
 

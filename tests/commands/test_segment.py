@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from napari_genselfdiff.annotation.store import HUMAN, MODEL, AnnotationStore
 from napari_genselfdiff.commands import console
@@ -178,6 +179,21 @@ def test_full_disk_is_one_line_and_loses_nothing(
     after = _read(path)
     np.testing.assert_array_equal(after.classes, before.classes)
     np.testing.assert_array_equal(after.provenance, before.provenance)
+
+
+def test_corrupt_tile_is_counted_and_the_rest_is_done(
+    run: Run, make_slide: Callable[..., Path], tmp_path: Path, speed: Any
+) -> None:
+    path = make_slide(tmp_path / "spoilt.tif", 600, 600, levels=1)
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages.first
+        start, size = page.dataoffsets[1], page.databytecounts[1]
+    data = bytearray(path.read_bytes())
+    data[start : start + size] = bytes(size)
+    path.write_bytes(data)
+    result = run("segment", path, "--region", "100,100,300,300", *speed)
+    assert "Careful: spoilt.tif: 1 tile could not be decoded" in result.stderr
+    assert (_read(tmp_path / "spoilt.tif.gsd.zarr").provenance == MODEL).sum() == 300 * 300
 
 
 def test_altered_model_is_refused_before_anything_is_written(

@@ -1,0 +1,186 @@
+"""``genselfdiff pretrain``, ``finetune`` and ``refine`` end with folders that can be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from napari_genselfdiff.annotation.store import AnnotationStore
+from napari_genselfdiff.commands import console, learn
+from napari_genselfdiff.commands.exchange import reopen
+from napari_genselfdiff.learning.loop import Report
+from napari_genselfdiff.registry.folder import Model, read_backbone, read_model
+from napari_genselfdiff.slides.geometry import Region
+from tests.commands.conftest import Run
+
+RECIPE = """
+name = "small"
+preset = "fast"
+{more}
+[patch]
+size = 64
+skip_glass = false
+[loop]
+total_images = 4
+batch = 2
+lr = 1e-3
+[snapshots]
+every_images = 2
+[data]
+root = {root}
+"""
+FINETUNE = """
+start = "scratch"
+[task]
+name = "Nuclei"
+kind = "objects"
+mpp = 0.25
+classes = [{ value = 1, name = "Nucleus", color = "#0072B2", key = "1" }]
+"""
+
+
+@pytest.fixture
+def recipes(tmp_path: Path, crops_dir: Path) -> dict[str, Path]:
+    """Return two recipes of a few seconds, on the crops of the tests."""
+    root = json.dumps(str(crops_dir))
+    pretrain, finetune = tmp_path / "pretrain.toml", tmp_path / "finetune.toml"
+    pretrain.write_text(RECIPE.format(root=root, more="") + 'folders = ["images"]\n')
+    sets = 'sets = [{ folder = ".", mpp = 0.25 }]\n'
+    finetune.write_text(RECIPE.format(root=root, more=FINETUNE) + sets)
+    return {"pretrain": pretrain, "finetune": finetune}
+
+
+def test_pretrained_backbone_starts_a_model(
+    run: Run, recipes: dict[str, Path], tmp_path: Path
+) -> None:
+    backbone, out = tmp_path / "backbone", tmp_path / "nuclei"
+    run("pretrain", recipes["pretrain"], "--out", backbone)
+    card = read_backbone(backbone).card
+    assert (card.name, card.images_seen) == ("small", 4)
+    run("finetune", recipes["finetune"], f"start={backbone}", "loop.seed=3", "--out", out)
+    model = read_model(out)
+    assert model.card.task.name == "Nuclei"
+    assert model.card.recipe["loop"]["seed"] == 3
+    assert model.card.recipe["images_seen"] == 4
+    model.load()
+    # Going on with what has ended changes nothing.
+    run(
+        "finetune",
+        recipes["finetune"],
+        f"start={backbone}",
+        "loop.seed=3",
+        "--out",
+        out,
+        "--resume",
+    )
+    assert read_model(out).hash == model.hash
+    again = run("finetune", recipes["finetune"], "--out", out, code=1)
+    assert "--resume" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("loop.batsh=3", "loop.batsh"),
+        ("loop.batch=many", "loop.batch"),
+        ("nothing", "KEY=VALUE"),
+        ("data.root=/nowhere", "/nowhere"),
+    ],
+)
+def test_bad_setting_is_one_line(
+    run: Run, recipes: dict[str, Path], tmp_path: Path, change: str, says: str
+) -> None:
+    result = run("pretrain", recipes["pretrain"], change, "--out", tmp_path / "o", code=1)
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_unknown_recipe_lists_the_shipped_ones(run: Run, tmp_path: Path) -> None:
+    assert "nuclei" in run("finetune", "lungs", "--out", tmp_path / "o", code=1).stderr
+
+
+def test_interrupt_stops_after_saving(capsys: pytest.CaptureFixture[str]) -> None:
+    saved = []
+
+    def reports(stop: Any) -> Iterator[Report]:
+        for seen in range(1, 100):
+            yield Report(seen, 99, 0.5, {}, 1.0, 1.0)
+            if seen == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            if stop():
+                saved.append(seen)
+                return
+
+    with console.stoppable() as stop, pytest.raises(typer.Exit):
+        learn._follow("Training", reports(stop), stop)
+    assert saved == [2]
+    assert "--resume goes on" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.fixture
+def corrected(run: Run, slide: Path, speed: Any) -> Path:
+    """Return a slide with a predicted region that somebody accepted."""
+    run("segment", slide, "--region", "0,0,256,256", *speed)
+    store = reopen(slide.with_name("case.tif.gsd.zarr"))
+    store.accept("Nuclei", Region(0, 0, 256, 256))
+    store.close()
+    return slide
+
+
+def test_refined_model_comes_with_a_verdict(
+    run: Run, corrected: Path, model: Model, speed: Any, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "refined", tmp_path / "report.json"
+    before = model.weights.read_bytes()
+    run("refine", corrected, "--out", out, "--budget-seconds", 1, "--json", report, *speed)
+    refined = read_model(out)
+    assert refined.card.parent == model.hash
+    assert model.weights.read_bytes() == before
+    said = json.loads(report.read_text())
+    assert said["hash"] == refined.hash
+    assert said["parent"] == {"name": model.card.name, "hash": model.hash}
+    assert said["accepted"] in (True, False, None)
+    assert said["sentence"]
+    run("models", "import", out)
+    run("refine", corrected, "--out", out, *speed, code=1)
+
+
+def test_stores_are_given_in_the_order_of_the_slides(
+    run: Run, corrected: Path, speed: Any, tmp_path: Path
+) -> None:
+    store = corrected.with_name("case.tif.gsd.zarr")
+    moved = store.rename(tmp_path / "moved.gsd.zarr")
+    out, seconds = tmp_path / "refined", ("--budget-seconds", 1)
+    assert "moved" not in run("refine", corrected, "--out", out, *seconds, *speed, code=1).stderr
+    two = run("refine", corrected, "--store", moved, moved, "--out", out, *speed, code=2)
+    assert "one for each" in two.stderr
+    run("refine", corrected, "--store", moved, "--out", out, *seconds, *speed)
+
+
+def test_nothing_to_learn_from_is_explained(
+    run: Run, slide: Path, speed: Any, tmp_path: Path
+) -> None:
+    run("segment", slide, "--region", "0,0,64,64", *speed)
+    result = run("refine", slide, "--out", tmp_path / "refined", *speed, code=1)
+    assert "nothing to learn from yet" in result.stderr
+    assert not (tmp_path / "refined").exists()
+
+
+def test_annotations_of_another_slide_are_refused(
+    run: Run, corrected: Path, make_slide: Any, speed: Any, tmp_path: Path
+) -> None:
+    other = make_slide(tmp_path / "other.tif", 500, 600, levels=1, seed=5)
+    store = corrected.with_name("case.tif.gsd.zarr")
+    arguments = ("refine", other, "--store", store, "--out", tmp_path / "refined")
+    assert "another slide" in run(*arguments, *speed, code=1).stderr
+    seen = AnnotationStore.open_read_only(store)
+    assert seen.summary("Nuclei")["pixels"]["accepted"] == 256 * 256
+    seen.close()
