@@ -9,7 +9,6 @@ whatever is interrupted after it is finished from the operation's file when the 
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import zipfile
 from typing import TYPE_CHECKING, Literal
@@ -125,6 +124,7 @@ class Journal:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folder = root / "journal"
+        self._sizes: dict[int, int] = {}  # bytes of each operation's file, looked up once
 
     def begin(self) -> Transaction:
         """Start an operation."""
@@ -185,10 +185,13 @@ class Journal:
 
         The newest is never among them.
         """
-        sizes = {e.name: e.stat().st_size for e in os.scandir(self._folder) if e.is_file()}
-        excess, dropped = sum(sizes.values()) - quota, 0
+        for op_id in done:
+            if op_id not in self._sizes:
+                path = operation_path(self._root, op_id)
+                self._sizes[op_id] = path.stat().st_size if path.exists() else 0
+        excess, dropped = sum(self._sizes[op_id] for op_id in done) - quota, 0
         while excess > 0 and dropped < len(done) - 1:
-            excess -= sizes.get(operation_path(self._root, done[dropped]).name, 0)
+            excess -= self._sizes[done[dropped]]
             dropped += 1
         return done[:dropped]
 

@@ -48,6 +48,12 @@ def new_store(path: Path, shape: tuple[int, int] = (1300, 1100)) -> AnnotationSt
     return store
 
 
+def reopen(path: Path) -> AnnotationStore:
+    """Open a store that exists with the slide it names itself."""
+    slide = AnnotationStore.open_read_only(path).slide
+    return open_store(path, (slide.height, slide.width))
+
+
 def disks(
     region: Region, *disks: tuple[float, float, float], value: int = 1, first: int = 1
 ) -> Window:

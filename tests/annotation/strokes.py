@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_genselfdiff.annotation.store import UNKNOWN, AnnotationStore, Window
 from napari_genselfdiff.slides.geometry import Region
-from tests.annotation.builders import disks, open_store
+from tests.annotation.builders import disks, reopen
 
 TASKS = ("Cells", "Regions")
 
@@ -32,7 +32,7 @@ def work(store: AnnotationStore, seed: int) -> None:
 
 def work_until_killed(path: Path, first_seed: int, log: Path) -> None:
     """Open a store and work, noting the number of the history after each operation."""
-    store = open_store(path)
+    store = reopen(path)
     with log.open("a") as notes:
         for seed in range(first_seed, first_seed + 10_000):
             work(store, seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ def levels_of(folder: Path, shape: tuple[int, int], chunk: int) -> list[ChunkArr
     return [ChunkArray(folder, str(i), s, (chunk, chunk), "uint8") for i, s in enumerate(shapes)]
 
 
+@settings(max_examples=20)
 @given(data=st.data(), reduce=st.sampled_from([majority, nearest]), align=st.sampled_from([1, 8]))
 def test_a_changed_box_gives_what_a_full_rebuild_gives(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, reduce: object, align: int
