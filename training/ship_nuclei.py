@@ -1,7 +1,7 @@
 """Turn a fine-tuning run into the shipped Nuclei model: python -m training.ship_nuclei RUN.
 
-Scores it on the development lists, draws 20 random fields, and adds the keep-working and replay
-tiles (crops of training images with their true masks, open licences only).
+Scores it on the development lists, draws 20 random fields, and adds the keep-working, replay
+and reserve tiles (crops of training images with their true masks, open licences only).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from napari_genselfdiff.evaluation.report import build_report, table
 from napari_genselfdiff.evaluation.run import Answer, score_folder
 from napari_genselfdiff.learning.corrections import CorrectionTile, pack_tiles
 from napari_genselfdiff.learning.recipe import FinetuneRecipe, data_root
-from napari_genselfdiff.learning.refine import KEEP, REPLAY
+from napari_genselfdiff.learning.refine import KEEP, REPLAY, RESERVE
 from napari_genselfdiff.learning.sources import read_list
 from napari_genselfdiff.prediction.picture import segment_picture
 from napari_genselfdiff.prediction.profile import Profile, available_cores
@@ -62,12 +62,14 @@ def main(run: Path) -> None:
         "recipe": {**recipe.model_dump(mode="json"), "images_seen": int(float(seen))},
         "notes": f"{NOTES} Backbone {backbone['weights_sha256'][:12]}.",
     }
-    extras = {
-        **pack_tiles(KEEP, tiles[::2], quality=92),
-        **pack_tiles(REPLAY, tiles[1::2], quality=92),
-    }
-    with tempfile.TemporaryDirectory() as folder:  # scored as it will be on disk: in half precision
-        draft = write_model(Path(folder) / "nuclei", fields, segmenter, half=True)
+    parts = dict(zip((KEEP, REPLAY, RESERVE), (tiles[::3], tiles[1::3], tiles[2::3]), strict=True))
+    extras: dict[str, bytes] = {}
+    for folder, some in parts.items():
+        extras |= pack_tiles(folder, some, quality=92)
+    with (
+        tempfile.TemporaryDirectory() as scratch
+    ):  # scored as it will be on disk: in half precision
+        draft = write_model(Path(scratch) / "nuclei", fields, segmenter, half=True)
         metrics = {name: score(draft, *place, name) for name, place in SCORED.items()}
     lowest = min(part["dice"]["value"] for part in metrics.values())
     fields.update(metrics=metrics, starter=lowest < STARTER_BELOW)
@@ -76,14 +78,18 @@ def main(run: Path) -> None:
 
 
 def training_tiles(recipe: FinetuneRecipe, size: int = 256) -> list[CorrectionTile]:
-    """One crop with its truth from every other training image, alternately for keep and replay."""
+    """Crops with their truth from training images, to be dealt out to three folders."""
     root, rng = data_root(""), np.random.default_rng(0)
     tiles = []
     for part in recipe.data.sets:
         stems = set(read_list(root / (part.list or "")))
         pairs = pair_folders(root / part.folder / "images", root / part.folder / "masks")
         chosen = [pair for pair in pairs if pair.name in stems]
-        for pair in chosen[:: max(1, len(chosen) // 24)]:
+        # two crops of a large image, one of a small one
+        crops = [
+            p for p in chosen for _ in range(2 if read_pair(p)[0].shape[0] > size * 1.5 else 1)
+        ]
+        for pair in crops[:: max(1, len(crops) // 42)]:
             image, mask = read_pair(pair)
             y, x = (int(rng.integers(0, side - size + 1)) for side in mask.labels.shape)
             place = (slice(y, y + size), slice(x, x + size))

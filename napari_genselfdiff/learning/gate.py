@@ -112,7 +112,7 @@ def judge(
     Better means: the Dice on held-out corrections rises, and the 95 % paired block bootstrap of
     the change on the keep-working set stays above -1 point, ``redefined`` classes left out.
     """
-    gains = _bootstrap_change(old, new, seed)
+    gains = change_interval(old, new, seed)
     value = (old.mean_dice(), new.mean_dice())
     classes = {
         name: (float(a), float(b))
@@ -136,13 +136,11 @@ def _keep_change(
     if not len(old.overlap) or not stay:
         return None
     a, b = (Counts(c.overlap[:, stay], c.predicted[:, stay], c.true[:, stay]) for c in (old, new))
-    return a.mean_dice(), b.mean_dice(), _bootstrap_change(a, b, seed)[0]
+    return a.mean_dice(), b.mean_dice(), change_interval(a, b, seed)[0]
 
 
-def _bootstrap_change(
-    old: Counts, new: Counts, seed: int, rounds: int = 1000
-) -> tuple[float, float]:
-    """95 % interval of the change of the mean Dice when the same blocks are drawn anew."""
+def change_interval(old: Counts, new: Counts, seed: int, rounds: int = 1000) -> tuple[float, float]:
+    """95 % interval of the change of the mean Dice: paired bootstrap over the same blocks."""
     blocks = len(old.overlap)
     if blocks < 2:
         return (-1.0, 1.0)

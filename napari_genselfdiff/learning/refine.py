@@ -23,7 +23,14 @@ from napari_genselfdiff.learning.corrections import (
     to_source,
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
-from napari_genselfdiff.learning.gate import Counts, Verdict, count_blocks, judge
+from napari_genselfdiff.learning.gate import (
+    ALLOWED_LOSS,
+    Counts,
+    Verdict,
+    change_interval,
+    count_blocks,
+    judge,
+)
 from napari_genselfdiff.learning.holdout import hold_out
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
@@ -39,7 +46,9 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.folder import Model
 
-CORRECTIONS, KEEP, REPLAY = "corrections", "keep", "replay"
+CORRECTIONS, KEEP, REPLAY, RESERVE = "corrections", "keep", "replay", "reserve"
+
+KEEP_BLOCK = 128  # pixels; tissue without corrections is judged in larger pieces
 
 # What a refined model says of itself; everything else of a card it takes from its parent.
 _NOT_INHERITED = {
@@ -66,10 +75,11 @@ class RefineConfig:
     budget_s: float = 30.0
     patch: int = 192
     batch: int = 4
-    lr: float = 2e-4
+    lr: float = 4e-4
     most_steps: int = 240
     fewest_steps: int = 12
-    replay_share: float = 0.35
+    replay_share: float = 0.5
+    blends: tuple[float, ...] = (0.8, 0.6, 0.45, 0.3, 0.2)
     whole_network: bool = False
     seed: int = 0
 
@@ -263,11 +273,18 @@ def _save_and_compare(
     card, device = current.card, state.device
     # channels-last and the device are for training only
     trained = cast("Segmenter", state.ema.model.to("cpu"))
+    reserve = read_tiles(base.path / RESERVE)
+    share = blend(trained, base.load(), reserve, class_index(card.task), request.config.blends)
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
         "name": request.name,
         "parent": current.hash,
-        "recipe": {"refine": asdict(request.config), "base": base.hash, "device": str(device)},
+        "recipe": {
+            "refine": asdict(request.config),
+            "base": base.hash,
+            "device": str(device),
+            "blend": share,
+        },
         "gate": {"decision": "unjudged"},
         "starter": False,
         "notes": f"Refined from {card.name} with {len(tiles)} corrected tiles.",
@@ -279,6 +296,36 @@ def _save_and_compare(
     return RefineResult(
         model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)
     )
+
+
+@torch.no_grad()
+def blend(
+    learnt: Segmenter,
+    start: Segmenter,
+    reserve: Sequence[CorrectionTile],
+    index: NDArray[np.int64],
+    shares: Sequence[float],
+) -> float:
+    """Go back part of the way: every weight becomes start + share · (learnt - start), in place.
+
+    Most of what is learnt stays and most of what would be forgotten comes back (Wortsman et al.
+    2022, "Robust fine-tuning of zero-shot models"). Takes, and returns, the largest share with
+    which the ``reserve`` tiles, on which nobody trained, pass the gate's test with half of its
+    margin; the smallest one if none does, the largest one without a reserve.
+    """
+    goal = [weight.clone() for weight in learnt.parameters()]
+    first = list(start.parameters())
+    known = [tile.known for tile in reserve]
+    before = score(start, reserve, known, index, block=KEEP_BLOCK)
+    chosen = max(shares)
+    for share in sorted(shares, reverse=True):
+        chosen = share
+        for weight, a, b in zip(learnt.parameters(), first, goal, strict=True):
+            weight.copy_(torch.lerp(a, b, share))
+        after = score(learnt, reserve, known, index, block=KEEP_BLOCK)
+        if not reserve or change_interval(before, after, 0)[0] > -ALLOWED_LOSS / 2:
+            break
+    return chosen
 
 
 def compare(
@@ -298,8 +345,8 @@ def compare(
     verdict = judge(
         score(before, tiles, held, index),
         score(after, tiles, held, index),
-        score(before, keep, everywhere, index, block=128),
-        score(after, keep, everywhere, index, block=128),
+        score(before, keep, everywhere, index, block=KEEP_BLOCK),
+        score(after, keep, everywhere, index, block=KEEP_BLOCK),
         names,
         seed=seed,
     )

@@ -50,7 +50,7 @@ def test_better_is_accepted() -> None:
     assert verdict.new > verdict.old
     assert verdict.interval[0] > 0
     assert verdict.sentence.startswith("Better")
-    assert verdict.classes["Nucleus"] == (pytest.approx(verdict.old), pytest.approx(verdict.new))
+    assert list(verdict.classes["Nucleus"]) == pytest.approx([verdict.old, verdict.new])
 
 
 def test_worse_is_refused() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from napari_genselfdiff.backbone.heads import Denoiser, Segmenter
 from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
 from napari_genselfdiff.errors import ConfigError, ModelFileError, TrainingError
-from napari_genselfdiff.learning.checkpoint import load_checkpoint, save_checkpoint
+from napari_genselfdiff.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint
 from napari_genselfdiff.learning.data import Batch, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Denoising, Objective, Segmentation
@@ -49,7 +49,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(make: Make, tmp_path: Path) ->
     for report in train(first, sampler.batch, objective, config):
         if report.images_seen == 12:
             break
-    parts = {"model": first.model, "optimizer": first.optimizer, "ema": first.ema}
+    parts: dict[str, Stateful] = {
+        "model": first.model,
+        "optimizer": first.optimizer,
+        "ema": first.ema,
+    }
     save_checkpoint(tmp_path / "c.pt", parts, images_seen=first.images_seen)
     second, sampler, objective = make(config)
     with torch.no_grad():  # what is loaded must not be what happened to be there
@@ -71,13 +75,10 @@ def test_micro_batches_give_the_same_gradient(make: Make) -> None:
         state.model.double()
         state.ema.model.double()
 
-        def batch(indices: object, sampler: PatchSampler = sampler) -> Batch:
-            return Batch(
-                *(
-                    v.double() if torch.is_tensor(v) and v.is_floating_point() else v
-                    for v in sampler.batch(indices)
-                )
-            )  # type: ignore[arg-type]
+        def batch(indices: Sequence[int], sampler: PatchSampler = sampler) -> Batch:
+            single = sampler.batch(indices)
+            distance = None if single.distance is None else single.distance.double()
+            return single._replace(images=single.images.double(), distance=distance)
 
         list(train(state, batch, objective, config))
         gradients.append([p.grad.clone() for p in state.model.parameters() if p.grad is not None])
@@ -110,8 +111,8 @@ def test_diverging_loss_stops_and_keeps_the_average() -> None:
     config = LoopConfig(total_images=40, batch=4)
     state, sampler, objective = segmentation(config)
 
-    def spoiled(indices: object) -> Batch:
-        batch = sampler.batch(indices)  # type: ignore[arg-type]
+    def spoiled(indices: Sequence[int]) -> Batch:
+        batch = sampler.batch(indices)
         if state.images_seen >= 8:
             batch.images.fill_(float("nan"))
         return batch

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.corrections import CorrectionTile, read_tiles
+from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, read_tiles
 from napari_genselfdiff.learning.refine import (
     CORRECTIONS,
+    RESERVE,
     RefineConfig,
     RefineProgress,
     RefineRequest,
     RefineResult,
+    blend,
     classify,
     refine,
 )
@@ -23,7 +26,14 @@ from napari_genselfdiff.registry.folder import read_model
 from tests.learning import tiny
 
 CONFIG = RefineConfig(
-    budget_s=8.0, patch=64, batch=4, lr=3e-3, most_steps=40, fewest_steps=40, whole_network=True
+    budget_s=8.0,
+    patch=64,
+    batch=4,
+    lr=3e-3,
+    most_steps=40,
+    fewest_steps=40,
+    whole_network=True,
+    blends=(1.0,),  # a network this small has no other way to unlearn
 )
 
 
@@ -154,3 +164,24 @@ def test_very_few_tiles_work(base: Path, tmp_path: Path, count: int) -> None:
     result = run(request(base, tmp_path / "out", tiles=tiles, config=quick))
     assert result.n_tiles == count
     assert result.picture.image.shape == (128, 128, 3)
+
+
+class TestBlend:
+    def test_goes_back_as_far_as_the_reserve_asks(self, base: Path) -> None:
+        start, learnt = read_model(base).load(), read_model(base).load()
+        with torch.no_grad():  # ruined: every answer is background
+            learnt.head.out.bias.copy_(torch.tensor([50.0, -50.0, 0.0]))
+        reserve = read_tiles(base / RESERVE)
+        share = blend(learnt, start, reserve, class_index(tiny.NUCLEI), (1.0, 0.5, 0.0))
+        assert share == 0.0
+        for a, b in zip(learnt.parameters(), start.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+    def test_keeps_everything_where_nothing_is_lost(self, base: Path) -> None:
+        start, learnt = read_model(base).load(), read_model(base).load()
+        with torch.no_grad():
+            learnt.head.out.bias.add_(0.01)
+        goal = learnt.head.out.bias.clone()
+        reserve = read_tiles(base / RESERVE)
+        assert blend(learnt, start, reserve, class_index(tiny.NUCLEI), (0.5, 1.0)) == 1.0
+        torch.testing.assert_close(learnt.head.out.bias, goal)

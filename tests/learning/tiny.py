@@ -84,5 +84,6 @@ def trained_model(path: Path, steps: int = 90) -> Model:
     fields = {"task": NUCLEI, "mpp_range": (0.25, 0.5), "tile": 64, "halo": 16}
     keep = pack_tiles("keep", [tile(90), tile(91)])
     replay = pack_tiles("replay", [tile(92), tile(93)])
+    reserve = pack_tiles("reserve", [tile(94), tile(95)])
     learnt = cast("Segmenter", state.ema.model)
-    return write_model(path, fields, learnt, extras={**keep, **replay})
+    return write_model(path, fields, learnt, extras=keep | replay | reserve)
