@@ -157,7 +157,13 @@ def refine(
         )
     held = hold_out(tiles, seed=config.seed)
     state, sampler, loop = _prepare(base, tiles, held, config, profile)
-    for report in train(state, sampler.batch, Segmentation(), loop, should_stop=should_stop):
+    # The length was planned from two steps; a machine that gets busier must not double the wait.
+    deadline = time.perf_counter() + config.budget_s
+
+    def enough() -> bool:
+        return should_stop() or time.perf_counter() > deadline
+
+    for report in train(state, sampler.batch, Segmentation(), loop, should_stop=enough):
         done = report.images_seen / report.total_images
         yield RefineProgress(
             "learning", 0.9 * done, report.eta_s + 2, report.images_seen, report.loss

@@ -169,8 +169,10 @@ def test_very_few_tiles_work(base: Path, tmp_path: Path, count: int) -> None:
 class TestBlend:
     def test_goes_back_as_far_as_the_reserve_asks(self, base: Path) -> None:
         start, learnt = read_model(base).load(), read_model(base).load()
+        bias = learnt.head.out.bias
+        assert bias is not None
         with torch.no_grad():  # ruined: every answer is background
-            learnt.head.out.bias.copy_(torch.tensor([50.0, -50.0, 0.0]))
+            bias.copy_(torch.tensor([50.0, -50.0, 0.0]))
         reserve = read_tiles(base / RESERVE)
         share = blend(learnt, start, reserve, class_index(tiny.NUCLEI), (1.0, 0.5, 0.0))
         assert share == 0.0
@@ -179,9 +181,11 @@ class TestBlend:
 
     def test_keeps_everything_where_nothing_is_lost(self, base: Path) -> None:
         start, learnt = read_model(base).load(), read_model(base).load()
+        bias = learnt.head.out.bias
+        assert bias is not None
         with torch.no_grad():
-            learnt.head.out.bias.add_(0.01)
-        goal = learnt.head.out.bias.clone()
+            bias.add_(0.01)
+        goal = bias.clone()
         reserve = read_tiles(base / RESERVE)
         assert blend(learnt, start, reserve, class_index(tiny.NUCLEI), (0.5, 1.0)) == 1.0
-        torch.testing.assert_close(learnt.head.out.bias, goal)
+        torch.testing.assert_close(bias, goal)
