@@ -33,7 +33,8 @@ demo: $(VENV)/.for-use
 
 test: $(VENV)/.for-development
 	$(SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGS)
-	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(SCREEN) $(BIN)/python -m pytest -q -m "qt and not slow" tests/widgets
+	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(SCREEN) $(BIN)/python -m pytest -q -m "qt and not slow" \
+		tests/widgets tests/commands/test_doctor.py
 
 lint: $(VENV)/.for-development
 	$(BIN)/ruff check

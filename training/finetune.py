@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from napari_genselfdiff.learning.finetune import finetune
+from napari_genselfdiff.learning.finish import finish_model
 from napari_genselfdiff.learning.recipe import FinetuneRecipe, read_recipe
 
 
@@ -24,6 +25,7 @@ def main() -> None:
             f"{report.images_per_s:.1f} images/s, {report.eta_s / 60:.1f} min left",
             flush=True,
         )
+    finish_model(recipe, args.out)
 
 
 if __name__ == "__main__":

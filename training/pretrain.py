@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from napari_genselfdiff.learning.finish import finish_backbone
 from napari_genselfdiff.learning.pretrain import pretrain
 from napari_genselfdiff.learning.recipe import PretrainRecipe, read_recipe
 
@@ -24,6 +25,7 @@ def main() -> None:
             f"{report.images_per_s:.1f} images/s, {report.eta_s / 60:.1f} min left",
             flush=True,
         )
+    finish_backbone(recipe, args.out)
 
 
 if __name__ == "__main__":
