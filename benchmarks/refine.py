@@ -23,9 +23,9 @@ from napari_genselfdiff.learning.refine import (
     RefineConfig,
     RefineRequest,
     RefineResult,
-    classify,
     refine,
 )
+from napari_genselfdiff.learning.scoring import classify
 from napari_genselfdiff.learning.sources import read_list
 from napari_genselfdiff.prediction.profile import Profile, default_profile
 from napari_genselfdiff.registry.folder import Model, read_model

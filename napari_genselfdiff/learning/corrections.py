@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN
+from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, UNKNOWN
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.learning.data import ArraySource, Labels
 from napari_genselfdiff.learning.targets import distance_target
@@ -99,6 +99,12 @@ def merge_tiles(
 ) -> list[CorrectionTile]:
     """All tiles, a newer one in place of an older one of the same source."""
     return list({tile.source: tile for tile in (*older, *newer)}.values())
+
+
+def without(tile: CorrectionTile, pixels: NDArray[np.bool_]) -> CorrectionTile:
+    """The tile with these pixels unknown."""
+    provenance = np.where(pixels, UNKNOWN, tile.provenance).astype(np.uint8)
+    return replace(tile, provenance=provenance)
 
 
 def to_source(

@@ -40,12 +40,16 @@ class LoopConfig:
     precision: Precision = "fp32"
     seed: int = 0
 
-    def lr_share(self, images_seen: int) -> float:
-        """Linear warm-up, then half a cosine down to ``final_lr_share``."""
+    def lr_share(self, images_seen: int, progress: float = 0.0) -> float:
+        """Linear warm-up, then half a cosine down to ``final_lr_share``.
+
+        ``progress`` in [0, 1] moves along the cosine faster than the images do, for a run that
+        also has to end in time.
+        """
         if images_seen < self.warmup_images:
             return (images_seen + 1) / self.warmup_images
         after = max(self.total_images - self.warmup_images, 1)
-        progress = min((images_seen - self.warmup_images) / after, 1.0)
+        progress = min(max((images_seen - self.warmup_images) / after, progress), 1.0)
         cosine = (1 + math.cos(math.pi * progress)) / 2
         return self.final_lr_share + (1 - self.final_lr_share) * cosine
 
@@ -96,16 +100,18 @@ def train(
     config: LoopConfig,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    progress: Callable[[], float] = lambda: 0.0,
 ) -> Iterator[Report]:
     """Run optimiser steps until ``total_images``, yielding one report per step.
 
+    ``progress`` may hurry the learning rate's schedule (see :meth:`LoopConfig.lr_share`).
     Sample indices count on from ``state.images_seen``; every random number depends on (seed,
     sample index), so that a resumed run equals an uninterrupted one. TrainingError when the
     loss is no longer finite; ``state.ema`` then still holds the last good weights.
     """
     started, first = time.perf_counter(), state.images_seen
     while state.images_seen < config.total_images and not should_stop():
-        share = config.lr_share(state.images_seen)
+        share = config.lr_share(state.images_seen, progress())
         for group in state.optimizer.param_groups:
             group["lr"] = config.lr * share
         count = min(config.batch, config.total_images - state.images_seen)

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.augment import StainJitter
+from napari_genselfdiff.learning.blend import Asides, blend
 from napari_genselfdiff.learning.corrections import (
     CorrectionTile,
     class_index,
@@ -21,19 +20,14 @@ from napari_genselfdiff.learning.corrections import (
     pack_tiles,
     read_tiles,
     to_source,
+    without,
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
-from napari_genselfdiff.learning.gate import (
-    ALLOWED_LOSS,
-    Counts,
-    Verdict,
-    change_interval,
-    count_blocks,
-    judge,
-)
+from napari_genselfdiff.learning.gate import Verdict, judge
 from napari_genselfdiff.learning.holdout import hold_out
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
+from napari_genselfdiff.learning.scoring import KEEP_BLOCK, classify, score
 from napari_genselfdiff.registry.folder import read_model, with_card, write_model
 
 if TYPE_CHECKING:
@@ -48,7 +42,7 @@ if TYPE_CHECKING:
 
 CORRECTIONS, KEEP, REPLAY, RESERVE = "corrections", "keep", "replay", "reserve"
 
-KEEP_BLOCK = 128  # pixels; tissue without corrections is judged in larger pieces
+TUNING_SHARE = 0.15  # of what is not held out for the gate
 
 # What a refined model says of itself; everything else of a card it takes from its parent.
 _NOT_INHERITED = {
@@ -75,11 +69,11 @@ class RefineConfig:
     budget_s: float = 30.0
     patch: int = 192
     batch: int = 4
-    lr: float = 4e-4
+    lr: float = 2e-4
     most_steps: int = 240
     fewest_steps: int = 12
     replay_share: float = 0.5
-    blends: tuple[float, ...] = (0.8, 0.6, 0.45, 0.3, 0.2)
+    blends: tuple[float, ...] = (1.0, 0.7, 0.5, 0.3, 0.15)
     whole_network: bool = False
     seed: int = 0
 
@@ -156,68 +150,49 @@ def refine(
             "there is nothing to learn from yet; correct something or press Accept view first"
         )
     held = hold_out(tiles, seed=config.seed)
-    state, sampler, loop = _prepare(base, tiles, held, config, profile)
+    rest = [without(tile, mask) for tile, mask in zip(tiles, held, strict=True)]
+    tuning = hold_out(rest, share=TUNING_SHARE, seed=config.seed + 1)
+    taught = [without(tile, mask) for tile, mask in zip(rest, tuning, strict=True)]
+    state, sampler, loop = _prepare(base, taught, config, profile)
     # The length was planned from two steps; a machine that gets busier must not double the wait.
-    deadline = time.perf_counter() + config.budget_s
+    begun = time.perf_counter()
 
-    def enough() -> bool:
-        return should_stop() or time.perf_counter() > deadline
+    def elapsed() -> float:
+        return (time.perf_counter() - begun) / config.budget_s
 
-    for report in train(state, sampler.batch, Segmentation(), loop, should_stop=enough):
-        done = report.images_seen / report.total_images
+    reports = train(
+        state,
+        sampler.batch,
+        Segmentation(),
+        loop,
+        should_stop=lambda: should_stop() or elapsed() > 1,
+        progress=elapsed,
+    )
+    for report in reports:
+        done = max(report.images_seen / report.total_images, elapsed())
+        eta = min(report.eta_s, (1 - elapsed()) * config.budget_s)
         yield RefineProgress(
-            "learning", 0.9 * done, report.eta_s + 2, report.images_seen, report.loss
+            "learning", 0.9 * min(done, 1), max(eta, 0) + 2, report.images_seen, report.loss
         )
     if should_stop():
         return
     yield RefineProgress("comparing", 0.92, 2.0, state.images_seen)
-    result = _save_and_compare(request, current, base, tiles, held, state)
+    asides = Asides(rest, tuning, held)
+    result = _save_and_compare(request, current, base, tiles, asides, state)
     yield replace(result, seconds=time.perf_counter() - started)
-
-
-def classify(model: Segmenter, image: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Most probable channel of every pixel, ``(H, W)``, 0 = background."""
-    height, width = image.shape[:2]
-    multiple = model.config.multiple
-    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 127.5 - 1
-    pad = (0, -width % multiple, 0, -height % multiple)
-    x = F.pad(x, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        logits = model(x).logits[0, :, :height, :width]
-    return np.asarray(logits.argmax(0).numpy())
-
-
-def score(
-    model: Segmenter,
-    tiles: Sequence[CorrectionTile],
-    scored: Sequence[NDArray[np.bool_]],
-    index: NDArray[np.int64],
-    *,
-    block: int = 64,
-) -> Counts:
-    """Counts of a model on the scored pixels of tiles."""
-    parts = [
-        count_blocks(
-            classify(model, tile.image), index[tile.classes], mask, model.n_classes, block=block
-        )
-        for tile, mask in zip(tiles, scored, strict=True)
-        if mask.any()
-    ]
-    return Counts.join(parts, model.n_classes)
 
 
 def _prepare(
     base: Model,
     tiles: Sequence[CorrectionTile],
-    held: Sequence[NDArray[np.bool_]],
     config: RefineConfig,
     profile: Profile,
 ) -> tuple[TrainState, PatchSampler, LoopConfig]:
     """Network, patches and a length that fits the time budget."""
     task = base.card.task
+    # a tile counts more, the more of it a person changed
     taught = [
-        to_source(tile, task, tile.known & ~mask, 1.0 + 3.0 * float((tile.human & ~mask).mean()))
-        for tile, mask in zip(tiles, held, strict=True)
+        to_source(tile, task, tile.known, 1.0 + 3.0 * float(tile.human.mean())) for tile in tiles
     ]
     replay = read_tiles(base.path / REPLAY)
     share = config.replay_share / (1 - config.replay_share)
@@ -269,7 +244,7 @@ def _save_and_compare(
     current: Model,
     base: Model,
     tiles: Sequence[CorrectionTile],
-    held: Sequence[NDArray[np.bool_]],
+    asides: Asides,
     state: TrainState,
 ) -> RefineResult:
     """Write the candidate, read it back, and judge the file as it was read back.
@@ -280,7 +255,8 @@ def _save_and_compare(
     # channels-last and the device are for training only
     trained = cast("Segmenter", state.ema.model.to("cpu"))
     reserve = read_tiles(base.path / RESERVE)
-    share = blend(trained, base.load(), reserve, class_index(card.task), request.config.blends)
+    index = class_index(card.task)
+    share = blend(trained, base.load(), reserve, asides, index, request.config.blends)
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
         "name": request.name,
@@ -297,41 +273,11 @@ def _save_and_compare(
     }
     extras = pack_tiles(CORRECTIONS, tiles)
     model = write_model(request.out, fields, trained, extras=extras)
-    verdict, picture = compare(current, model, base, tiles, held, request.config.seed)
+    verdict, picture = compare(current, model, base, tiles, asides.held, request.config.seed)
     with_card(model, gate=asdict(verdict))
     return RefineResult(
         model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)
     )
-
-
-@torch.no_grad()
-def blend(
-    learnt: Segmenter,
-    start: Segmenter,
-    reserve: Sequence[CorrectionTile],
-    index: NDArray[np.int64],
-    shares: Sequence[float],
-) -> float:
-    """Go back part of the way: every weight becomes start + share · (learnt - start), in place.
-
-    Most of what is learnt stays and most of what would be forgotten comes back (Wortsman et al.
-    2022, "Robust fine-tuning of zero-shot models"). Takes, and returns, the largest share with
-    which the ``reserve`` tiles, on which nobody trained, pass the gate's test with half of its
-    margin; the smallest one if none does, the largest one without a reserve.
-    """
-    goal = [weight.clone() for weight in learnt.parameters()]
-    first = list(start.parameters())
-    known = [tile.known for tile in reserve]
-    before = score(start, reserve, known, index, block=KEEP_BLOCK)
-    chosen = max(shares)
-    for share in sorted(shares, reverse=True):
-        chosen = share
-        for weight, a, b in zip(learnt.parameters(), first, goal, strict=True):
-            weight.copy_(torch.lerp(a, b, share))
-        after = score(learnt, reserve, known, index, block=KEEP_BLOCK)
-        if not reserve or change_interval(before, after, 0)[0] > -ALLOWED_LOSS / 2:
-            break
-    return chosen
 
 
 def compare(

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.blend import Asides, blend
 from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, read_tiles
 from napari_genselfdiff.learning.refine import (
     CORRECTIONS,
@@ -17,10 +18,9 @@ from napari_genselfdiff.learning.refine import (
     RefineProgress,
     RefineRequest,
     RefineResult,
-    blend,
-    classify,
     refine,
 )
+from napari_genselfdiff.learning.scoring import classify
 from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.registry.folder import read_model
 from tests.learning import tiny
@@ -166,6 +166,9 @@ def test_very_few_tiles_work(base: Path, tmp_path: Path, count: int) -> None:
     assert result.picture.image.shape == (128, 128, 3)
 
 
+NOTHING = Asides([], [], [])
+
+
 class TestBlend:
     def test_goes_back_as_far_as_the_reserve_asks(self, base: Path) -> None:
         start, learnt = read_model(base).load(), read_model(base).load()
@@ -174,7 +177,7 @@ class TestBlend:
         with torch.no_grad():  # ruined: every answer is background
             bias.copy_(torch.tensor([50.0, -50.0, 0.0]))
         reserve = read_tiles(base / RESERVE)
-        share = blend(learnt, start, reserve, class_index(tiny.NUCLEI), (1.0, 0.5, 0.0))
+        share = blend(learnt, start, reserve, NOTHING, class_index(tiny.NUCLEI), (1.0, 0.5, 0.0))
         assert share == 0.0
         for a, b in zip(learnt.parameters(), start.parameters(), strict=True):
             assert torch.equal(a, b)
@@ -187,5 +190,5 @@ class TestBlend:
             bias.add_(0.01)
         goal = bias.clone()
         reserve = read_tiles(base / RESERVE)
-        assert blend(learnt, start, reserve, class_index(tiny.NUCLEI), (0.5, 1.0)) == 1.0
+        assert blend(learnt, start, reserve, NOTHING, class_index(tiny.NUCLEI), (0.5, 1.0)) == 1.0
         torch.testing.assert_close(bias, goal)
