@@ -99,7 +99,7 @@ class Predicting:
         job = session.engine.predict(slide.path, slide.mpp, model.path, region0, session.profile)
         self._running = _Running(job, slide, store, session.task, model, region, downsample)
         self.last_region0 = region0
-        self._report(Activity(f"Predicting {wording.things(session.task)}"))
+        self._report(Activity("Preparing the model"))
         session.say(f"Predicting with {model.card.name}; you can go on looking around.")
 
     def cancel(self) -> bool:

@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_genselfdiff.engine.job import Job
+    from napari_genselfdiff.learning.gate import Decision
     from napari_genselfdiff.learning.refine import RefineResult
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.session.events import Tone
     from napari_genselfdiff.session.session import Session
 
 TILE = 256
@@ -26,6 +28,13 @@ _STAGES = {
     "preparing": "Preparing",
     "learning": "Learning from your corrections",
     "comparing": "Comparing with the model in use",
+}
+
+
+_SUMMARIES: dict[Decision, tuple[str, Tone]] = {
+    "better": ("Better: the refined model is in use now; the old one is kept.", "good"),
+    "not_better": ("Not better: the old model stays in use. The card shows why.", "warning"),
+    "too_little": ("Too little to judge: look at the card and choose.", "warning"),
 }
 
 
@@ -207,7 +216,8 @@ class Refining:
             registry.use(new)
         undecided = verdict.decision == "too_little"
         self._settle(Outcome(result, running.old, new, verdict.accepted, not undecided))
-        self._session.say(verdict.sentence, "good" if verdict.accepted else "warning")
+        text, tone = _SUMMARIES[verdict.decision]
+        self._session.say(text, tone)
 
     def _end(self) -> None:
         running, self._running = self._running, None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import Qt
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.widgets.controller import Controller
 
-SIDE = 148
+SIDE = 134
+PLACE = 128  # pixels of the picture shown, so that single nuclei can be judged
+ENLARGED = 2
 _AREA_SHARE = 0.35
 
 
@@ -48,7 +50,7 @@ class ResultCard(QFrame):
             picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
             picture.setToolTip(
                 "A checked place as the old and the new model see it.\n"
-                "White frame: kept aside, the new model never learned from it."
+                "Inside the white frame it was kept aside: the new model never learned from it."
             )
         self.numbers = text(small=True)
         self.use_button = plain_button("Use", "Use the refined model", controller.use_new)
@@ -71,9 +73,14 @@ class ResultCard(QFrame):
         verdict, picture = outcome.result.verdict, outcome.result.picture
         self.verdict.setText(f"{verdict.sentence} {_in_use(outcome)}")
         tint(self.verdict, "good" if verdict.accepted else "warning")
-        task = outcome.new.card.task
+        part = telling_place(picture.before, picture.after, picture.known)
         for label, classes in ((self.before, picture.before), (self.after, picture.after)):
-            drawn = drawn_over(picture.image, classes, task, picture.known)
+            drawn = drawn_over(
+                _enlarged(picture.image[part]),
+                _enlarged(classes[part]),
+                self._session.task,
+                _enlarged(picture.known[part]),
+            )
             label.setPixmap(_pixmap(drawn, SIDE))
         self.numbers.setText(numbers(outcome))
         self.use_button.setText("Use" if verdict.accepted else "Use anyway")
@@ -91,6 +98,30 @@ def numbers(outcome: Outcome) -> str:
     if verdict.keep is not None:
         lines.append(f"Tissue it knew before: {verdict.keep[0]:.2f} → {verdict.keep[1]:.2f}")
     return "\n".join(lines)
+
+
+def telling_place(
+    before: NDArray[np.uint8], after: NDArray[np.uint8], aside: NDArray[np.bool_]
+) -> tuple[slice, slice]:
+    """Part of the picture where the models differ most on what was kept aside."""
+    height, width = before.shape
+    side_y, side_x = min(PLACE, height), min(PLACE, width)
+    sums = np.zeros((height + 1, width + 1), np.int64)
+    told = ((before != after) & aside).astype(np.int64) * 4 + aside
+    sums[1:, 1:] = told.cumsum(axis=0).cumsum(axis=1)
+    whole = (
+        sums[side_y:, side_x:]
+        - sums[: height + 1 - side_y, side_x:]
+        - sums[side_y:, : width + 1 - side_x]
+        + sums[: height + 1 - side_y, : width + 1 - side_x]
+    )
+    y, x = np.unravel_index(int(whole.argmax()), whole.shape)
+    return slice(int(y), int(y) + side_y), slice(int(x), int(x) + side_x)
+
+
+def _enlarged(values: NDArray[Any]) -> NDArray[Any]:
+    """Twice as large, so that outlines are thin."""
+    return values.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
 
 
 def drawn_over(

@@ -86,6 +86,7 @@ class Controller:
         self._redraw_at: float | None = None
         self._moved_at: float | None = None
         self._adopting: Image | None = None
+        self._model_shown: str | None = None
         events = session.events
         self._connections: list[tuple[Any, Callable[..., None]]] = [
             (events.slide_changed, self._on_slide),
@@ -93,6 +94,7 @@ class Controller:
             (events.annotations_changed, self._on_annotations),
             (events.tile_done, self._on_tile),
             (events.predicting_changed, self._on_predicting),
+            (events.refining_changed, self._on_refining),
         ]
         for signal, slot in self._connections:
             signal.connect(slot)
@@ -227,6 +229,11 @@ class Controller:
 
     # -- tools ----------------------------------------------------------------------------------
 
+    @property
+    def edit_window(self) -> EditWindow | None:
+        """What is being edited."""
+        return self._window
+
     def pick_tool(self, tool: Tool | None) -> None:
         """Start a tool on the visible region; None or the same tool again puts it away."""
         if tool is None or tool == self.tool:
@@ -281,6 +288,7 @@ class Controller:
             what = "Brush" if self.tool is None else _NAMES[self.tool]
             if window.save(layer.data, what):
                 self._show(window.region)
+                self.session.say(f"{what}: saved.")
 
     def _take(self, tool: Tool) -> None:
         """Make the visible region editable and arm a tool."""
@@ -379,6 +387,7 @@ class Controller:
         after = window.filled(layer.data, y, x, self.class_value)
         if window.save(after, _NAMES["fill"]):
             self._show(window.region)
+            self.session.say("Filled and saved.")
 
     def _grid_pixel(self, position: tuple[float, ...]) -> tuple[int, int] | None:
         """Pixel of the task's grid under a point in world units, if it is on the slide."""
@@ -456,6 +465,17 @@ class Controller:
         if self.session.predicting.activity is None:
             self.layers.close_preview()
             self._redraw_soon(0)
+
+    def _on_refining(self) -> None:
+        """Predict the last view anew when Refine, or the way back, changed the model in use."""
+        outcome, model = self.session.refining.outcome, self.session.model
+        if outcome is None or model is None:
+            self._model_shown = None
+            return
+        shown = self._model_shown or outcome.old.hash
+        self._model_shown = model.hash
+        if model.hash != shown:
+            self.predict_again()
 
     # -- what the viewer tells ------------------------------------------------------------------
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
-    from napari_genselfdiff.widgets.outlines import Readable
+    from napari_genselfdiff.widgets.outlines import LevelView, Readable
 
 AREA_OPACITY: Final = 0.35
 CHECKED_OPACITY: Final = 0.55
@@ -155,13 +155,13 @@ class SlideLayers:
         self._task, self._downsample = task, downsample
         checked = checked_levels(provenance, ACCEPTED)
         self.checked = self._add_levels(
-            checked, 1, f"{task.name}: checked by you", {None: None, 1: CHECKED_COLOR}
+            checked, f"{task.name}: checked by you", {None: None, 1: CHECKED_COLOR}
         )
         self.checked.opacity = CHECKED_OPACITY
         shown = shown_levels(classes, objects, self._hidden)
         colors: dict[int | None, str | None] = {None: None}
         colors.update({spec.value: spec.color for spec in task.classes})
-        self.shown = self._add_levels(shown, shown[0].repeat, task.name, colors)
+        self.shown = self._add_levels(shown, task.name, colors)
         self.shown.opacity = 1.0 if objects is not None else AREA_OPACITY
         self._select_slide()
 
@@ -180,20 +180,15 @@ class SlideLayers:
                 layer.data = layer.data
 
     def _add_levels(
-        self,
-        levels: Sequence[Any],
-        repeat: int,
-        name: str,
-        colors: Mapping[int | None, str | None],
+        self, levels: Sequence[LevelView], name: str, colors: Mapping[int | None, str | None]
     ) -> Labels:
-        several = len(levels) > 1
         layer = self._viewer.add_labels(
-            list(levels) if several else levels[0],
-            multiscale=several,
+            list(levels),
+            multiscale=True,
             name=name,
             colormap=_colormap(colors),
             metadata={_MINE: {_PANEL: True}},
-            **self._placing(self._downsample / repeat),
+            **self._placing(self._downsample / levels[0].repeat),
         )
         layer.editable = False
         return layer

@@ -163,12 +163,14 @@ class CheckedView(LevelView):
 
 
 def checked_levels(provenance: Sequence[Readable], least: int) -> list[CheckedView]:
-    """Give napari's levels of what was checked, finest first."""
+    """Give napari's levels of what was checked, finest first, one finer than the store."""
     never = [Hidden()]
-    return [
+    finer = CheckedView(provenance[0], None, 2, 1, never, least)
+    stored = [
         CheckedView(values, None, 1, 2**index, never, least)
         for index, values in enumerate(provenance)
     ]
+    return [finer, *stored]
 
 
 def shown_levels(
@@ -176,11 +178,12 @@ def shown_levels(
 ) -> list[LevelView]:
     """Give napari's levels, finest first.
 
-    Outlines get two levels finer than the store (4 x and 2 x), plain areas none.
+    Outlines get two levels finer than the store (4 x and 2 x). Areas get one, so that there are
+    always several levels: napari indexes single ones in more ways than these views know.
     """
-    levels = []
-    if objects is not None:
-        levels += [LevelView(classes[0], objects[0], repeat, 1, hidden) for repeat in (4, 2)]
+    first = None if objects is None else objects[0]
+    finer = (2,) if objects is None else (4, 2)
+    levels = [LevelView(classes[0], first, repeat, 1, hidden) for repeat in finer]
     for index, values in enumerate(classes):
         ids = None if objects is None else objects[index]
         levels.append(LevelView(values, ids, 1, 2**index, hidden))

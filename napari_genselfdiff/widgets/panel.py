@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from qtpy.QtGui import QCloseEvent
 
 TICK_MS: Final = 30
+FOLLOW_S: Final = 20.0
+"""What Refine adds to the panel is scrolled into sight this long after its start and its end."""
 NUMBERS_S: Final = 0.5
 """Numbers that follow the annotations are shown anew at most this often."""
 
@@ -52,7 +54,10 @@ class AnnotateSlide(QWidget):
         self._lay_out()
         self._numbers_due: float | None = None
         self._closed = False
+        self._refine_state = (False, False)
+        self._follow_until = 0.0
         self.session.events.annotations_changed.connect(self._on_annotations)
+        self.session.events.refining_changed.connect(self._on_refining)
         self._timer = QTimer(self)
         self._timer.setInterval(TICK_MS)
         self._timer.timeout.connect(self._tick)
@@ -70,6 +75,7 @@ class AnnotateSlide(QWidget):
         self._keys.cleanup()
         self.controller.cleanup()
         self.session.events.annotations_changed.disconnect(self._on_annotations)
+        self.session.events.refining_changed.disconnect(self._on_refining)
         for part in (self.slide, self.predict, self.correct, self.refine, self.foot):
             part.cleanup()
         self.session.close()
@@ -87,15 +93,18 @@ class AnnotateSlide(QWidget):
         for block in (self.slide, self.predict, self.correct, self.refine):
             blocks.addWidget(block)
         blocks.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setWidget(inside)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self._scroll = QScrollArea()
+        self._scroll.setWidget(inside)
+        self._scroll.setWidgetResizable(True)
+        self._scroll.setFrameShape(QFrame.Shape.NoFrame)
+        self._scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        bar = self._scroll.verticalScrollBar()
+        if bar is not None:
+            bar.rangeChanged.connect(self._follow_refine)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(GAP, GAP, GAP, GAP)
         outer.setSpacing(GAP)
-        outer.addWidget(scroll, 1)
+        outer.addWidget(self._scroll, 1)
         outer.addWidget(self.foot)
         self.setMinimumWidth(WIDTH)
         self.setMaximumWidth(WIDTH + 20)
@@ -108,6 +117,20 @@ class AnnotateSlide(QWidget):
             self.correct.show_coverage()
             self.refine.show_plan()
             self.slide.show_warning()
+
+    def _on_refining(self) -> None:
+        """Bring what Refine shows into sight when it begins and when it ends."""
+        refining = self.session.refining
+        state = (refining.activity is not None, refining.outcome is not None)
+        if state != self._refine_state:
+            self._refine_state = state
+            self._follow_until = time.monotonic() + FOLLOW_S if any(state) else 0.0
+
+    def _follow_refine(self, _low: int, high: int) -> None:
+        """Scroll down to what has just been added below."""
+        bar = self._scroll.verticalScrollBar()
+        if bar is not None and time.monotonic() < self._follow_until:
+            bar.setValue(high)
 
     def _on_annotations(self, _region: object) -> None:
         if self._numbers_due is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyqtgraph
 from qtpy.QtWidgets import QComboBox
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.widgets.controller import Controller
+
+
+SMOOTHED = 8
 
 
 class LossCurve(pyqtgraph.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no types
@@ -32,13 +36,16 @@ class LossCurve(pyqtgraph.PlotWidget):  # type: ignore[misc]  # pyqtgraph has no
             self.getAxis(side).setPen("#7C8894")
             self.getAxis(side).setTextPen("#7C8894")
             self.getAxis(side).setStyle(showValues=False)
+            self.getAxis(side).enableAutoSIPrefix(False)
         self.setLabel("bottom", "images seen", color="#7C8894")
         self.setLabel("left", "error", color="#7C8894")
         self._curve = self.plot(pen=pyqtgraph.mkPen(ACCENT, width=2))
 
     def show_losses(self, losses: list[tuple[int, float]]) -> None:
-        """Draw the points (images seen, loss)."""
-        self._curve.setData([seen for seen, _ in losses], [loss for _, loss in losses])
+        """Draw (images seen, loss), each the mean of the last few, which differ by chance."""
+        values = np.array([loss for _, loss in losses])
+        recent = [values[max(0, end - SMOOTHED) : end].mean() for end in range(1, len(values) + 1)]
+        self._curve.setData([seen for seen, _ in losses], recent)
 
 
 class RefineBlock(Block):

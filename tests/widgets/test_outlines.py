@@ -93,16 +93,18 @@ def test_hidden_place_is_blank_at_every_level() -> None:
 
 def test_areas_are_shown_plain() -> None:
     classes = np.arange(16, dtype=np.uint8).reshape(4, 4)
-    (level,) = shown_levels([classes], None, [Hidden()])
+    finer, level = shown_levels([classes], None, [Hidden()])
     np.testing.assert_array_equal(level[1:3], classes[1:3])
+    np.testing.assert_array_equal(finer[3:5, 1:2], classes[1:3, :1])
 
 
 def test_rim_of_what_was_checked() -> None:
     provenance = np.zeros((10, 10), np.uint8)
     provenance[2:8, 2:8] = 2
     provenance[4, 4] = 3
-    (level,) = checked_levels([provenance], 2)
+    finer, level = checked_levels([provenance], 2)
     assert np.asarray(level).sum() == 20
+    assert np.asarray(finer).sum() == 44
 
 
 def test_other_steps_are_refused() -> None:

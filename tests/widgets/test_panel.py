@@ -1,0 +1,284 @@
+"""The dock in a real window: what it shows, its keys, bad input, and that it goes away."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
+
+from napari_genselfdiff.session.session import Session
+from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.widgets.commands import TOOLS
+from napari_genselfdiff.widgets.hand import Hand
+from napari_genselfdiff.widgets.panel import AnnotateSlide
+from napari_genselfdiff.widgets.view import look_at
+from tests.session.parts import FakeEngine, make_model, predict, refine_result, tile_done
+
+pytestmark = pytest.mark.qt
+Opened = tuple[Session, FakeEngine]
+VIEW = Region(100, 100, 200, 240)
+
+
+@pytest.fixture(scope="module")
+def viewer(qapp: Any) -> Iterator[Any]:
+    """One shown window for all tests: opening one takes seconds."""
+    import napari
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1300, 900)
+    yield viewer
+    viewer.close()
+    qapp.processEvents()
+
+
+@pytest.fixture
+def hand(viewer: Any, closed: Opened) -> Iterator[Hand]:
+    """A hand in a shown window without a slide."""
+    panel = AnnotateSlide(viewer, closed[0])
+    dock = viewer.window.add_dock_widget(panel, name="Annotate slide", area="right")
+    hand = Hand(viewer, panel)
+    hand.rest(0.2)
+    yield hand
+    panel.cleanup()
+    viewer.window.remove_dock_widget(dock)
+    panel.deleteLater()
+    hand.rest(0.05)
+
+
+@pytest.fixture
+def looking(hand: Hand, slide_path: Path) -> Hand:
+    """The same with the slide open, seen from near."""
+    hand.panel.controller.open_slide(str(slide_path))
+    slide = hand.panel.controller.layers.slide
+    assert slide is not None
+    look_at(hand.viewer, slide, VIEW)
+    hand.rest(0.5)
+    return hand
+
+
+def test_an_empty_panel_says_how_to_begin(hand: Hand) -> None:
+    panel = hand.panel
+    assert "Open a slide" in panel.foot.line.text()
+    assert "Research use only" in panel.foot.research.text()
+    assert not panel.predict.predict_button.isEnabled()
+    assert not panel.refine.refine_button.isEnabled()
+    assert not any(button.isEnabled() for button in panel.correct.tools.values())
+    assert panel.width() <= 360
+
+
+def test_everything_to_press_is_explained_and_takes_no_focus(hand: Hand) -> None:
+    for button in hand.panel.findChildren(QAbstractButton):
+        if button.objectName().startswith("qt_"):
+            continue
+        assert button.toolTip(), button.text()
+        assert button.focusPolicy() == button.focusPolicy().__class__.NoFocus, button.text()
+
+
+def test_an_open_slide_is_described(looking: Hand) -> None:
+    panel = looking.panel
+    assert panel.slide.name.text() == "case.tif"
+    assert "0.25 µm/px" in panel.slide.facts.text()
+    assert "0.20 × 0.15 mm" in panel.slide.facts.text()
+    assert "case.tif.gsd.zarr" in panel.slide.saved.text()
+    assert panel.predict.predict_button.isEnabled()
+    assert panel.predict.starter.isVisible()
+    assert "unknown" in panel.correct.coverage.text()
+
+
+def test_words_of_design_are_used_and_words_of_code_are_not(looking: Hand) -> None:
+    shown = " ".join(
+        widget.text()
+        for kind in (QLabel, QAbstractButton)
+        for widget in looking.panel.findChildren(kind)
+    )
+    for word in ("Predict", "Correct", "Refine", "Accept view", "Undo", "Use"):
+        assert word in shown
+    for word in ("check-out", "commit", "gate"):
+        assert word not in shown.lower()
+
+
+def test_keys_reach_the_tools(looking: Hand) -> None:
+    controller = looking.panel.controller
+    for tool, command in TOOLS.items():
+        if tool == "delete":
+            continue
+        looking.key(command.key)
+        assert controller.tool == tool
+        assert looking.panel.correct.tools[tool].isChecked()
+    looking.key("Escape")
+    assert controller.tool is None
+    assert controller.layers.edit is None
+
+
+def test_a_real_drag_paints_and_ctrl_z_takes_it_back(looking: Hand) -> None:
+    session = looking.panel.session
+    looking.key("B")
+    looking.drag([(200, 200), (200, 215), (200, 230)])
+    assert session.store is not None
+    assert session.store.read("Nuclei", VIEW).ids[100, 115]
+    assert "saved" in looking.panel.foot.line.text()
+    looking.key("Ctrl+Z")
+    assert not session.store.read("Nuclei", VIEW).ids.any()
+    looking.key("Ctrl+Shift+Z")
+    assert session.store.read("Nuclei", VIEW).ids[100, 115]
+    looking.drag([(200, 205), (200, 225)], "Alt")
+    assert not session.store.read("Nuclei", VIEW).ids[100, 115]
+
+
+def test_a_lasso_is_closed_by_a_double_click(looking: Hand) -> None:
+    session = looking.panel.session
+    looking.key("L")
+    for point in [(150, 150), (150, 220), (220, 220), (220, 150)]:
+        looking.tap(point)
+    looking.double_click((185, 149))
+    looking.rest(0.2)
+    assert session.store is not None
+    window = session.store.read("Nuclei", Region(140, 140, 100, 100))
+    assert window.ids[40, 40]
+    assert len(set(window.ids.ravel().tolist())) == 2
+
+
+def test_holding_h_hides_the_overlay(looking: Hand) -> None:
+    shown = looking.panel.controller.layers.shown
+    assert shown is not None
+    looking.hold("H", True)
+    assert not shown.visible
+    looking.hold("H", False)
+    assert shown.visible
+
+
+def test_prediction_is_shown_with_the_time_left(looking: Hand, closed: Opened) -> None:
+    engine = closed[1]
+    looking.key("P")
+    job = engine.jobs[-1]
+    job.on_partial(tile_done(Region(100, 100, 96, 96)))
+    progress = looking.panel.foot.progress
+    looking.until(lambda: "2 s left" in progress.words.text(), "progress", 10)
+    assert progress.isVisible()
+    assert progress.bar.value() == 250
+    looking.click(progress.cancel_button)
+    assert job.state == "cancelled"
+    assert not progress.isVisible()
+    assert "cancelled" in looking.panel.foot.line.text()
+
+
+def test_zoomed_out_too_far_offers_to_zoom(looking: Hand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_genselfdiff.session.predicting.MAX_SIDE", 350)
+    panel = looking.panel
+    looking.viewer.reset_view()
+    looking.until(lambda: panel.predict.zoom_button.isVisible(), "the hint", 10)
+    assert not panel.predict.predict_button.isEnabled()
+    assert "zoom in" in panel.predict.hint.text()
+    monkeypatch.setattr("napari_genselfdiff.session.predicting.MAX_SIDE", 4096)
+    looking.click(panel.predict.zoom_button)
+    looking.until(lambda: panel.predict.predict_button.isEnabled(), "Predict", 10)
+    assert not panel.predict.zoom_button.isVisible()
+
+
+def test_accept_view_moves_the_numbers(looking: Hand, closed: Opened) -> None:
+    predict(looking.panel.session, closed[1], VIEW, (200, 200, 12))
+    looking.key("A")
+    panel = looking.panel
+    looking.until(lambda: "checked tile" in panel.refine.plan.text(), "the numbers", 10)
+    assert panel.refine.refine_button.isEnabled()
+    assert "accepted" in panel.correct.coverage.text()
+    assert "1 × Nucleus" in panel.correct.coverage.text()
+
+
+def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) -> None:
+    session, engine = closed
+    session.accept(Region(0, 0, 256, 256), 1.0)
+    looking.rest(0.7)
+    old = session.model
+    looking.click(looking.panel.refine.refine_button)
+    assert looking.panel.refine.progress.isVisible()
+    request = engine.requests[-1][1]
+    model = make_model(request.out, 5, name=request.name)
+    engine.jobs[-1].on_end("done", refine_result(model, "too_little"))
+    looking.rest(0.2)
+    card = looking.panel.refine.card
+    assert card.isVisible()
+    assert "0.61 → 0.79" in card.verdict.text()
+    assert "95 %" in card.numbers.text()
+    assert not card.before.pixmap().isNull()
+    looking.click(card.use_button)
+    assert session.model is not None
+    assert session.model != old
+    assert looking.panel.refine.versions.count() == 2
+    looking.click(card.keep_button)
+    assert session.model == old
+
+
+def test_unknown_size_of_a_pixel_is_asked_inline(
+    hand: Hand, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
+    panel = hand.panel
+    panel.controller.open_slide(str(make_slide(tmp_path / "x.tif", 128, 128, mpp=None, levels=1)))
+    hand.rest(0.2)
+    assert panel.slide.ask.isVisible()
+    assert not panel.predict.predict_button.isEnabled()
+    hand.click(panel.slide.usual[1])
+    assert not panel.slide.ask.isVisible()
+    assert "0.5 µm/px (assumed)" in panel.slide.facts.text()
+    assert tuple(panel.controller.layers.slide.scale) == (0.5, 0.5)  # type: ignore[union-attr]
+
+
+def test_bad_input_is_one_line_and_the_window_lives(looking: Hand, tmp_path: Path) -> None:
+    panel = looking.panel
+    fake = tmp_path / "letter.svs"
+    fake.write_text("dear colleague")
+    for path in (fake, tmp_path / "nothing.svs"):
+        panel.controller.open_slide(str(path))
+        looking.rest()
+        assert panel.session.status.tone == "error"
+        assert "\n" not in panel.foot.line.text()
+        assert panel.slide.name.text() == "case.tif"
+    looking.key("B")
+    looking.drag([(200, 200), (200, 230)])
+    assert "saved" in panel.foot.line.text()
+
+
+def test_damaged_annotations_are_named_in_the_panel(hand: Hand, slide_path: Path) -> None:
+    root = slide_path.with_name("case.tif.gsd.zarr")
+    root.mkdir()
+    (root / "zarr.json").write_text("{}")
+    hand.panel.controller.open_slide(str(slide_path))
+    hand.rest(0.2)
+    assert "damaged" in hand.panel.slide.warning.text()
+    assert not hand.panel.correct.accept_button.isEnabled()
+    assert not hand.panel.predict.predict_button.isEnabled()
+
+
+def test_closing_leaves_nothing_behind(viewer: Any, opened: Opened) -> None:
+    session, engine = opened
+    keys = dict(viewer.keymap)
+    panel = AnnotateSlide(viewer, session)
+    dock = viewer.window.add_dock_widget(panel, name="Annotate slide", area="right")
+    hand = Hand(viewer, panel)
+    hand.rest(0.2)
+    hand.key("B")
+    seen = [weakref.ref(part) for part in (panel, panel.controller, panel.correct, panel.slide)]
+    panel.close()
+    assert engine.closed
+    assert session.slide is None
+    assert viewer.keymap == keys
+    assert list(viewer.layers) == []
+    viewer.window.remove_dock_widget(dock)
+    panel.deleteLater()
+    hand.rest(0.2)
+    del panel, dock, hand
+    gc.collect()
+    assert [ref() for ref in seen] == [None] * 4
+
+
+def test_nothing_is_wider_than_the_panel(looking: Hand) -> None:
+    panel = looking.panel
+    for part in panel.findChildren(QWidget):
+        if part.isVisible() and part.parent() is not None and part.window() is panel.window():
+            right = part.mapTo(panel, part.rect().topRight()).x()
+            assert right <= panel.width(), (type(part).__name__, part.objectName())
