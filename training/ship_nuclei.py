@@ -59,7 +59,11 @@ def main(run: Path) -> None:
         "marker_threshold": 0.4,  # best true AJI on the MoNuSeg training list
         "min_object_um2": recipe.min_object_um2,
         "data": sources_of(lists, tuple(part.folder for part in recipe.data.sets)),
-        "recipe": {**recipe.model_dump(mode="json"), "images_seen": int(float(seen))},
+        "recipe": {
+            **recipe.model_dump(mode="json"),
+            "start": "bundled",  # the run's own path means nothing elsewhere
+            "images_seen": int(float(seen)),
+        },
         "notes": f"{NOTES} Backbone {backbone['weights_sha256'][:12]}.",
     }
     parts = dict(zip((KEEP, REPLAY, RESERVE), (tiles[::3], tiles[1::3], tiles[2::3]), strict=True))

@@ -22,13 +22,19 @@ def fold_time(segmenter: Segmenter) -> Segmenter:
     block. The paper's additive time cannot be folded (its padding is zero) and is left alone.
     A second call changes nothing; a folded segmenter must not be trained or saved.
     """
-    weight = segmenter.unet.time_embedding.expand.weight
-    t = torch.full((1,), segmenter.timestep, device=weight.device)
-    time = F.silu(segmenter.unet.time_embedding(t))
-    for block in segmenter.unet.modules():
-        if isinstance(block, ResidualBlock) and block.time_mode == "film":
-            scale, shift = block.time(time)[0].chunk(2)
-            block.norm1.weight.mul_(1 + scale)
-            block.norm1.bias.mul_(1 + scale).add_(shift)
-            block.time_mode = "none"
+    blocks = [
+        block
+        for block in segmenter.modules()
+        if isinstance(block, ResidualBlock) and block.time_mode == "film"
+    ]
+    if not blocks:
+        return segmenter
+    embedding = segmenter.unet.time_embedding
+    t = torch.full((1,), segmenter.timestep, device=embedding.expand.weight.device)
+    time = F.silu(embedding(t))
+    for block in blocks:
+        scale, shift = block.time(time)[0].chunk(2)
+        block.norm1.weight.mul_(1 + scale)
+        block.norm1.bias.mul_(1 + scale).add_(shift)
+        block.time_mode = "none"
     return segmenter
