@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WINDOW: Final = (1560, 960)
 TILE: Final = 256
-PLACES: Final = ((0, 0), (768, 1280), (1024, 256))
+PLACES: Final = ((1024, 1536), (0, 640), (256, 1280))
 """Corners of the corrected places, where the shipped model is worst (level-0 pixels)."""
 NEW_PLACE: Final = (1024, 1024, 512, 512)
 CMU_VIEW: Final = (1720, 860, 420, 420)
