@@ -65,7 +65,8 @@ def test_unknown_pixel_size_is_asked_once_and_remembered(
     session, _ = closed
     path = make_slide(tmp_path / "unknown.tif", 128, 128, mpp=None, levels=1)
     session.open_slide(path)
-    assert session.store is None
+    before = session.store
+    assert before is None
     assert session.status.tone == "warning"
     with pytest.raises(ConfigError, match="µm/px"):
         session.predicting.start(VIEW)

@@ -288,7 +288,8 @@ def test_a_slide_opened_by_napari_is_taken_over(
     controller = Controller(model, closed[0])
     levels, shown, _ = slide_layer(slide_path)
     layer = model.add_image(levels, **shown)
-    assert controller.session.slide is not None
+    adopted = controller.session.slide
+    assert adopted is not None
     assert controller.layers.slide is layer
     assert names(model)[0] == "case.tif"
     model.layers.remove(layer)

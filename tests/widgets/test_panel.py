@@ -205,7 +205,9 @@ def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) ->
     assert card.isVisible()
     assert "0.61 → 0.79" in card.verdict.text()
     assert "95 %" in card.numbers.text()
-    assert not card.before.pixmap().isNull()
+    picture = card.before.pixmap()
+    assert picture is not None
+    assert not picture.isNull()
     looking.click(card.use_button)
     assert session.model is not None
     assert session.model != old
