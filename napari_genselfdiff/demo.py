@@ -61,7 +61,7 @@ def run(out: str | Path, *, headless: bool) -> None:
         _show_window()
 
 
-def _open_window() -> tuple[Viewer, AnnotateSlide]:
+def open_window() -> tuple[Viewer, AnnotateSlide]:
     """Make a napari window with the panel docked."""
     import napari
 
@@ -77,7 +77,7 @@ def _open_window() -> tuple[Viewer, AnnotateSlide]:
 def _show_window() -> None:
     import napari
 
-    _, panel = _open_window()
+    _, panel = open_window()
     panel.slide.open_sample("tnbc_pyramid")
     napari.run()
     panel.cleanup()
@@ -112,7 +112,7 @@ class Journey:
 
         start = time.perf_counter()
         get_settings().application.gui_notification_level = "error"
-        self.viewer, self.panel = _open_window()
+        self.viewer, self.panel = open_window()
         self.hand: Hand = Hand(self.viewer, self.panel)
         # Qt slots swallow what they raise or end the process; keep it and fail at the end.
         failures: list[BaseException] = []
