@@ -396,4 +396,6 @@ class Session:
 def _sentence(text: str) -> str:
     """One line that begins like a sentence and ends like one."""
     line = " ".join(text.split())
-    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?")) else ".")
+    if line.partition(" ")[0].isalpha():  # the name of a file stays as it is
+        line = line[:1].upper() + line[1:]
+    return line if line.endswith((".", "!", "?")) else f"{line}."

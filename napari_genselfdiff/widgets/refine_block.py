@@ -60,7 +60,7 @@ class RefineBlock(Block):
         self.curve = LossCurve()
         self.card = ResultCard(session, controller)
         self.versions = QComboBox()
-        self.versions.setToolTip("Every version stays; choose one and press Use")
+        self.versions.setToolTip("Every version stays; ✓ is in use. Choose one and press Use")
         self.versions.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -116,7 +116,7 @@ class RefineBlock(Block):
         used = None if session.model is None else session.model.hash
         self.versions.clear()
         for index, model in enumerate(self._models):
-            mark = "in use: " if model.hash == used else ""
+            mark = "✓ " if model.hash == used else ""
             self.versions.addItem(f"{mark}{model.card.name}")
             if mark:
                 self.versions.setCurrentIndex(index)

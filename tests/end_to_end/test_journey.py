@@ -50,12 +50,14 @@ def test_the_whole_journey(
     assert (read(hand).provenance == 1).all()
 
     painted = read(hand).ids.copy()
-    hand.key("B")
-    hand.drag([(200, 200), (200, 220), (210, 230)])
     hand.key("E")
-    hand.drag([(300, 300), (300, 320)])
+    hand.drag([(200, 190), (200, 240)])
+    assert (read(hand, Region(200, 195, 1, 40)).provenance == 3).all()
+    assert not read(hand, Region(200, 195, 1, 40)).ids.any()
+    hand.key("B")
+    hand.drag([(200, 200), (200, 220)])
     assert read(hand).classes[50, 60] == 1
-    assert (read(hand, Region(300, 305, 1, 10)).provenance == 3).all()
+    assert read(hand).ids[50, 60] not in painted
     hand.key("Ctrl+Z")
     hand.key("Ctrl+Z")
     np.testing.assert_array_equal(read(hand).ids > 0, painted > 0)
