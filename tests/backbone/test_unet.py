@@ -11,18 +11,7 @@ from napari_genselfdiff.backbone.sampler import ddim, ddpm_step
 from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
 from napari_genselfdiff.backbone.weights import read_weights, write_weights
 from napari_genselfdiff.errors import ConfigError, ModelFileError
-
-TINY = UNetConfig(
-    preset="fast",
-    dims=(8, 16),
-    init_dim=8,
-    patch=2,
-    stem_kernel=3,
-    attention=("none", "linear"),
-    time="film",
-    join_first_skip=True,
-    head="shuffle",
-)
+from tests.backbone.networks import TINY
 
 
 def image(*shape: int) -> torch.Tensor:

@@ -14,6 +14,7 @@ from napari_genselfdiff.learning.checkpoint import Stateful, load_checkpoint, sa
 from napari_genselfdiff.learning.data import Batch, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Denoising, Objective, Segmentation
+from tests.backbone.networks import TINY
 from tests.learning import tiny
 
 Make = Callable[[LoopConfig], tuple[TrainState, PatchSampler, Objective]]
@@ -23,13 +24,13 @@ def denoising(config: LoopConfig) -> tuple[TrainState, PatchSampler, Objective]:
     torch.manual_seed(0)
     sampler = PatchSampler([tiny.source(1)], PatchConfig(size=32), 0)
     schedule = NoiseSchedule(NoiseConfig(timesteps=50))
-    return TrainState.create(Denoiser(tiny.CONFIG), config), sampler, Denoising(schedule)
+    return TrainState.create(Denoiser(TINY), config), sampler, Denoising(schedule)
 
 
 def segmentation(config: LoopConfig) -> tuple[TrainState, PatchSampler, Objective]:
     torch.manual_seed(0)
     sampler = PatchSampler([tiny.source(1)], PatchConfig(size=32), 0)
-    return TrainState.create(Segmenter(tiny.CONFIG, 1, 50), config), sampler, Segmentation()
+    return TrainState.create(Segmenter(TINY, 1, 50), config), sampler, Segmentation()
 
 
 def weights(state: TrainState) -> dict[str, torch.Tensor]:
@@ -137,14 +138,14 @@ class TestCheckpoint:
             load_checkpoint(tmp_path / "c.pt", {})
 
     def test_another_network_is_refused(self, tmp_path: Path) -> None:
-        save_checkpoint(tmp_path / "c.pt", {"model": Denoiser(tiny.CONFIG)})
+        save_checkpoint(tmp_path / "c.pt", {"model": Denoiser(TINY)})
         with pytest.raises(ConfigError, match="another network"):
-            load_checkpoint(tmp_path / "c.pt", {"model": Segmenter(tiny.CONFIG, 3, 0)})
+            load_checkpoint(tmp_path / "c.pt", {"model": Segmenter(TINY, 3, 0)})
 
     def test_a_failed_write_leaves_the_old_file(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        path, model = tmp_path / "c.pt", Denoiser(tiny.CONFIG)
+        path, model = tmp_path / "c.pt", Denoiser(TINY)
         save_checkpoint(path, {"model": model})
         before = path.read_bytes()
 

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from napari_genselfdiff.backbone.heads import Segmenter
-from napari_genselfdiff.backbone.unet import UNetConfig
 from napari_genselfdiff.learning.corrections import CorrectionTile, pack_tiles
 from napari_genselfdiff.learning.data import ArraySource, Labels, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
@@ -19,18 +18,8 @@ from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.targets import distance_target
 from napari_genselfdiff.registry.card import ClassSpec, TaskSpec
 from napari_genselfdiff.registry.folder import Model, write_model
+from tests.backbone.networks import TINY
 
-CONFIG = UNetConfig(
-    preset="fast",
-    dims=(8, 16),
-    init_dim=8,
-    patch=2,
-    stem_kernel=3,
-    attention=("none", "linear"),
-    time="film",
-    join_first_skip=True,
-    head="shuffle",
-)
 NUCLEI = TaskSpec(
     name="Nuclei",
     kind="objects",
@@ -77,7 +66,7 @@ def trained_model(path: Path, steps: int = 90) -> Model:
     """A model that knows the usual tissue, with a keep-working set of it."""
     torch.manual_seed(0)
     config = LoopConfig(total_images=8 * steps, batch=8, lr=4e-3, warmup_images=16, ema_decay=0.9)
-    state = TrainState.create(Segmenter(CONFIG, 1, 50), config)
+    state = TrainState.create(Segmenter(TINY, 1, 50), config)
     sampler = PatchSampler([source(n) for n in range(70, 74)], PatchConfig(size=64), 0)
     for _ in train(state, sampler.batch, Segmentation(), config):
         pass
