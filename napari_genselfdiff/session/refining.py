@@ -90,8 +90,11 @@ class Refining:
         """Say what Refine would learn from and how long it would take."""
         session = self._session
         store, model, name = session.store, session.model, session.task.name
-        if store is None or model is None or name not in store.tasks:
+        if store is None or name not in store.tasks:
             return Plan(0, 0.0, "Open a slide, predict and correct first.", ready=False)
+        if model is None:
+            text = f"There is no model for {name} yet, so there is none to refine."
+            return Plan(0, 0.0, text, ready=False)
         tiles = len(store.known_regions(name, TILE))
         if not tiles:
             text = "Correct or accept a few places first; then the model learns from them."

@@ -90,11 +90,13 @@ class Session:
         except EmitLoopError as err:  # a listener failed; what it raised is the cause
             if not isinstance(err.__cause__, GenSelfDiffError):
                 raise
-            self.say(_sentence(str(err.__cause__)), "error")
+            self.say(wording.sentence(str(err.__cause__)), "error")
         except GenSelfDiffError as err:
-            self.say(_sentence(str(err)), "error")
+            self.say(wording.sentence(str(err)), "error")
         except OSError as err:
-            self.say(_sentence(f"{err.strerror or err}: {err.filename or 'the disk'}"), "error")
+            self.say(
+                wording.sentence(f"{err.strerror or err}: {err.filename or 'the disk'}"), "error"
+            )
 
     # -- what the verbs need --------------------------------------------------------------------
 
@@ -251,11 +253,11 @@ class Session:
                 mpp_assumed=slide.mpp_assumed,
             )
         except StoreLockedError as err:
-            self.store_problem = _sentence(str(err))
+            self.store_problem = wording.sentence(str(err))
             with self.attempt():
                 self.store = AnnotationStore.open_read_only(path)
         except StoreError as err:
-            self.store_problem = _sentence(str(err))
+            self.store_problem = wording.sentence(str(err))
         if self.store is not None:
             self.store.events.changed.connect(self._on_store_changed)
         return self.store_problem
@@ -391,11 +393,3 @@ class Session:
         number = read_geojson(path, store, self.task.name)
         self.say(f"Imported {wording.things(self.task, number)} from {path.name}.", "good")
         return number
-
-
-def _sentence(text: str) -> str:
-    """One line that begins like a sentence and ends like one."""
-    line = " ".join(text.split())
-    if line.partition(" ")[0].isalpha():  # the name of a file stays as it is
-        line = line[:1].upper() + line[1:]
-    return line if line.endswith((".", "!", "?")) else f"{line}."

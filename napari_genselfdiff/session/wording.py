@@ -10,6 +10,14 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.card import TaskSpec
 
 
+def sentence(text: str) -> str:
+    """One line that begins like a sentence and ends like one."""
+    line = " ".join(text.split())
+    if line.partition(" ")[0].isalpha():  # the name of a file stays as it is
+        line = line[:1].upper() + line[1:]
+    return line if line.endswith((".", "!", "?")) else f"{line}."
+
+
 def counted(number: int, one: str, many: str | None = None) -> str:
     """Give "1 tile", "3 tiles", "1,204 tiles"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

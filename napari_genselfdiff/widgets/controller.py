@@ -408,11 +408,11 @@ class Controller:
         self._stale = self._redraw_at = None
         if slide is None:
             self.layers.clear()
-        elif self.layers.shows(slide):
-            self.layers.place_slide(slide.mpp)
-        else:
+        elif not self.layers.shows(slide):
             self.layers.show_slide(slide, self._adopting)
         self._on_task()
+        if slide is not None:
+            self.viewer.reset_view()  # last: with its size the slide gets another place
         self.events.tool_changed.emit()
 
     def _on_task(self) -> None:

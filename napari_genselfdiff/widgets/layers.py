@@ -59,7 +59,7 @@ class SlideLayers:
     # -- the slide ------------------------------------------------------------------------------
 
     def show_slide(self, slide: Slide, layer: Image | None = None) -> Image:
-        """Add the slide (or take over a layer that already shows it) and look at all of it."""
+        """Add the slide, or take over a layer that already shows it."""
         self.clear()
         if layer is None:
             levels = list(slide.levels)
@@ -72,26 +72,23 @@ class SlideLayers:
                 metadata={_MINE: {"path": str(slide.path), _PANEL: True}},
             )
         self.slide = layer
-        self.place_slide(slide.mpp)
+        self._mpp = slide.mpp
+        size = 1.0 if slide.mpp is None else slide.mpp
+        layer.scale = (size, size)
+        layer.translate = (0.0, 0.0)
+        layer.units = ("pixel" if slide.mpp is None else "micrometer",) * 2
         bar = self._viewer.canvas.overlays.scale_bar
         bar.visible = True
         bar.box = True  # legible on tissue and on glass
         return layer
 
-    def place_slide(self, mpp: float | None) -> None:
-        """Give the slide its size in micrometres; None leaves it in pixels."""
-        if self.slide is None:
-            return
-        self._mpp = mpp
-        size = 1.0 if mpp is None else mpp
-        self.slide.scale = (size, size)
-        self.slide.translate = (0.0, 0.0)
-        self.slide.units = ("pixel",) * 2 if mpp is None else ("micrometer",) * 2
-        self._viewer.reset_view()
-
     def shows(self, slide: Slide) -> bool:
-        """Tell whether the slide's layer is there already."""
-        return self.slide is not None and self.path_of(self.slide) == str(slide.path)
+        """Tell whether the slide's layer is there already, with its size."""
+        return (
+            self.slide is not None
+            and self.path_of(self.slide) == str(slide.path)
+            and self._mpp == slide.mpp
+        )
 
     @staticmethod
     def path_of(layer: Layer) -> str | None:
@@ -124,9 +121,11 @@ class SlideLayers:
 
     def clear(self) -> None:
         """Remove every layer of ours."""
-        for layer in reversed(self._all()):
-            self._remove(layer)
+        layers = self._all()
+        # Let go first: what is removed from here on was not removed by hand.
         self.slide = self.shown = self.checked = self.preview = self.edit = None
+        for layer in reversed(layers):
+            self._remove(layer)
         self._hidden[0] = Hidden()
         self._task, self._held = None, []
 

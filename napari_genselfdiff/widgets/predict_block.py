@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtWidgets import QComboBox
 
+from napari_genselfdiff.session.wording import sentence
 from napari_genselfdiff.widgets.commands import PREDICT, ZOOM_IN
 from napari_genselfdiff.widgets.look import Block, badge, button, notice, row, text
 
@@ -92,8 +93,9 @@ class PredictBlock(Block):
         visible = self._controller.visible() if session.slide is not None else None
         problem = session.predicting.problem(visible) if session.slide is not None else None
         far = session.predicting.is_too_large(visible)
-        self.hint.setVisible(bool(problem) and session.slide is not None)
-        self.hint.setText(problem or "")
+        told = session.model is None  # what is missing stands below the model already
+        self.hint.setVisible(bool(problem) and not told)
+        self.hint.setText(sentence(problem) if problem else "")
         self.zoom_button.setVisible(far)
         self.predict_button.setEnabled(session.slide is not None and not problem)
 

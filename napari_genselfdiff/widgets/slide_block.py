@@ -136,10 +136,10 @@ class SlideBlock(Block):
         inside.addLayout(row(*self.usual))
         self.mpp = QDoubleSpinBox()
         self.mpp.setRange(MPP_MIN, MPP_MAX)
-        self.mpp.setDecimals(4)
+        self.mpp.setDecimals(3)
         self.mpp.setSingleStep(0.05)
         self.mpp.setValue(0.25)
-        self.mpp.setSuffix(" µm/px")
+        self.mpp.setSuffix(" µm")
         self.mpp.setToolTip("Micrometres per pixel at full resolution")
         self.own_button = plain_button(
             "Use this", "Use the value on the left.", lambda: self.assume(self.mpp.value())
