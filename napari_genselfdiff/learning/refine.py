@@ -64,7 +64,7 @@ _NOT_INHERITED = {
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig:
-    """How a refine learns; the defaults are what measured best on training-list images."""
+    """How a refine learns; the defaults come from a few trials on training-list images."""
 
     budget_s: float = 30.0
     patch: int = 192
