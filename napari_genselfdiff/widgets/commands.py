@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from napari_genselfdiff.widgets.controller import Tool
+    from napari_genselfdiff.widgets.tools import Tool
 
 
 @dataclass(frozen=True, slots=True)

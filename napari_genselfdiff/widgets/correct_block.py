@@ -11,7 +11,6 @@ from qtpy.QtWidgets import QButtonGroup, QGridLayout, QLabel, QPushButton, QSlid
 
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.widgets.commands import ACCEPT, CLEAR, HIDE, LEAVE, REDO, TOOLS, UNDO
-from napari_genselfdiff.widgets.controller import BRUSH
 from napari_genselfdiff.widgets.look import (
     Block,
     button,
@@ -22,12 +21,14 @@ from napari_genselfdiff.widgets.look import (
     text,
     tool_button,
 )
+from napari_genselfdiff.widgets.tools import BRUSH
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QPaintEvent
 
     from napari_genselfdiff.session.session import Session
-    from napari_genselfdiff.widgets.controller import Controller, Tool
+    from napari_genselfdiff.widgets.controller import Controller
+    from napari_genselfdiff.widgets.tools import Tool
 
 SHARES = {"model": "#56B4E9", "accepted": "#009E73", "human": "#F0E442", "unknown": "#8A929A"}
 
