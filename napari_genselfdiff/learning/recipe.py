@@ -46,10 +46,15 @@ class UnlabelledData(_Strict):
 
 
 class LabelledSet(_Strict):
-    """A folder with ``images/`` and ``masks/`` paired by stem, and the list of stems to use."""
+    """A folder with ``images/`` and ``masks/`` paired by stem, and the list of stems to use.
+
+    ``leave_out`` names stems of the list, or patterns of them (``05_*``), that are not trained on:
+    the shipped model's keep-working and reserve tiles come from there.
+    """
 
     folder: str
     list: str | None = None
+    leave_out: tuple[str, ...] = ()
     mpp: float | None = Field(default=None, gt=0.05, lt=20)
     weight: float = Field(default=1.0, gt=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +62,11 @@ def read_list(path: Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
+def left_out(stem: str, part: LabelledSet) -> bool:
+    """Whether the recipe keeps this image of the set aside."""
+    return any(fnmatchcase(stem, pattern) for pattern in part.leave_out)
+
+
 def read_pixels(path: Path) -> NDArray[np.uint8]:
     """All pixels of a plain image, ``(H, W, 3)``; for training images, not for slides."""
     with open_slide(path) as slide:
@@ -99,7 +105,10 @@ def _labelled_set(root: Path, part: LabelledSet) -> list[ArraySource]:
             f"{folder} lacks the image or the mask of {len(lost)} of {len(stems)} stems"
             + (f", the first is {lost[0]}" if lost else "")
         )
-    return [_labelled_source(images[s], masks[s], part) for s in stems]
+    taught = [stem for stem in stems if not left_out(stem, part)]
+    if not taught:
+        raise ConfigError(f"leave_out = {list(part.leave_out)} leaves nothing of {folder}")
+    return [_labelled_source(images[s], masks[s], part) for s in taught]
 
 
 def _labelled_source(image: Path, mask: Path, part: LabelledSet) -> ArraySource:
