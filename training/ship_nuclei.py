@@ -1,7 +1,7 @@
 """Turn a fine-tuning run into the shipped Nuclei model: python -m training.ship_nuclei RUN.
 
 Scores it on the development lists, draws 20 random fields, and adds the keep-working, replay
-and reserve tiles (crops of training images with their true masks, open licences only).
+and reserve tiles (crops of openly licensed images with their true masks).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from napari_genselfdiff.annotation.window import HUMAN
 from napari_genselfdiff.backbone.heads import build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.backbone.weights import read_weights
@@ -26,7 +27,7 @@ from napari_genselfdiff.evaluation.run import Answer, score_folder
 from napari_genselfdiff.learning.corrections import CorrectionTile, pack_tiles
 from napari_genselfdiff.learning.recipe import FinetuneRecipe, data_root
 from napari_genselfdiff.learning.refine import KEEP, REPLAY, RESERVE
-from napari_genselfdiff.learning.sources import read_list
+from napari_genselfdiff.learning.sources import left_out, read_list
 from napari_genselfdiff.prediction.picture import segment_picture
 from napari_genselfdiff.prediction.profile import Profile, available_cores
 from napari_genselfdiff.registry.folder import Model, write_model
@@ -37,7 +38,8 @@ SCORED = {"tnbc_dev": ("labelled/tnbc", 0.25), "monuseg_test_dev": ("labelled/mo
 STARTER_BELOW = 0.78
 NOTES = (
     "Pre-trained and fine-tuned on two CPU cores. Trained on breast (TNBC) and mixed, mostly "
-    "haematoxylin-only images; other organs and stainings are new to it. Research use only."
+    "haematoxylin-only images; other organs and stainings are new to it. Two patients and "
+    "14 mixed images were left out for its keep-working and reserve tiles. Research use only."
 )
 
 
@@ -46,7 +48,6 @@ def main(run: Path) -> None:
     recipe = FinetuneRecipe(**json.loads((run / "recipe.json").read_text()))
     segmenter = build_segmenter(PRESETS[recipe.preset], recipe.task.n_classes, recipe.timestep)
     read_weights(run / "weights.safetensors", segmenter)
-    tiles = training_tiles(recipe)
     seen = (run / "log.csv").read_text().splitlines()[-1].split(",")[0]
     lists = [part.list or "" for part in recipe.data.sets]
     backbone = json.loads((bundled_backbone() / "model.json").read_text())
@@ -66,10 +67,10 @@ def main(run: Path) -> None:
         },
         "notes": f"{NOTES} Backbone {backbone['weights_sha256'][:12]}.",
     }
-    parts = dict(zip((KEEP, REPLAY, RESERVE), (tiles[::3], tiles[1::3], tiles[2::3]), strict=True))
     extras: dict[str, bytes] = {}
-    for folder, some in parts.items():
-        extras |= pack_tiles(folder, some, quality=92)
+    for name, tiles in stored_tiles(recipe).items():
+        print(name, len(tiles), "tiles")
+        extras |= pack_tiles(name, tiles, quality=92)
     with (
         tempfile.TemporaryDirectory() as scratch
     ):  # scored as it will be on disk: in half precision
@@ -81,28 +82,39 @@ def main(run: Path) -> None:
     write_model(BUNDLED / "nuclei", fields, segmenter, half=True, extras=extras)
 
 
-def training_tiles(recipe: FinetuneRecipe, size: int = 256) -> list[CorrectionTile]:
-    """Crops with their truth from training images, to be dealt out to three folders."""
-    root, rng = data_root(""), np.random.default_rng(0)
-    tiles = []
+def stored_tiles(recipe: FinetuneRecipe) -> dict[str, list[CorrectionTile]]:
+    """Crops with their truth: replay from the images trained on, the others from those left out.
+
+    What Refine may forget is judged on images the model never saw; keep-working and reserve tiles
+    share no image. Of the images trained on, about every third is used.
+    """
+    root, tiles = data_root(""), {name: list[CorrectionTile]() for name in (KEEP, REPLAY, RESERVE)}
     for part in recipe.data.sets:
-        stems = set(read_list(root / (part.list or "")))
-        pairs = pair_folders(root / part.folder / "images", root / part.folder / "masks")
-        chosen = [pair for pair in pairs if pair.name in stems]
-        # two crops of a large image, one of a small one
-        crops = [
-            p for p in chosen for _ in range(2 if read_pair(p)[0].shape[0] > size * 1.5 else 1)
-        ]
-        for pair in crops[:: max(1, len(crops) // 42)]:
-            image, mask = read_pair(pair)
-            y, x = (int(rng.integers(0, side - size + 1)) for side in mask.labels.shape)
+        stems = read_list(root / (part.list or ""))
+        found = pair_folders(root / part.folder / "images", root / part.folder / "masks")
+        pairs = {pair.name: pair for pair in found}
+        aside = [pairs[stem] for stem in stems if left_out(stem, part)]
+        taught = [pairs[stem] for stem in stems if not left_out(stem, part)]
+        for name, some in ((KEEP, aside[::2]), (RESERVE, aside[1::2]), (REPLAY, taught[::3])):
+            for pair in some:
+                crops = quarters(pair, part.mpp or 0.25)
+                tiles[name] += crops[:: 2 if name == REPLAY else 1]
+    return tiles
+
+
+def quarters(pair: Any, mpp: float, size: int = 256) -> list[CorrectionTile]:
+    """The image cut into squares from its upper left corner; what is left over is not used."""
+    image, mask = read_pair(pair)
+    height, width = mask.labels.shape
+    tiles = []
+    for y in range(0, height - size + 1, size):
+        for x in range(0, width - size + 1, size):
             place = (slice(y, y + size), slice(x, x + size))
             ids = mask.labels[place].astype(np.uint32)
-            human = np.full(ids.shape, 3, np.uint8)
+            human = np.full(ids.shape, HUMAN, np.uint8)
             classes = (ids > 0).astype(np.uint8)
-            tiles.append(
-                CorrectionTile(image[place], classes, ids, human, part.mpp or 0.25, pair.name)
-            )
+            source = f"{pair.name}:{y},{x}"
+            tiles.append(CorrectionTile(image[place], classes, ids, human, mpp, source))
     return tiles
 
 

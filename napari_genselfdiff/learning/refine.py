@@ -27,7 +27,7 @@ from napari_genselfdiff.learning.gate import Verdict, judge
 from napari_genselfdiff.learning.holdout import hold_out
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
-from napari_genselfdiff.learning.scoring import KEEP_BLOCK, classify, score
+from napari_genselfdiff.learning.scoring import KEEP_BLOCK, classify, count, score
 from napari_genselfdiff.registry.folder import read_model, with_card, write_model
 
 if TYPE_CHECKING:
@@ -294,27 +294,30 @@ def compare(
     before, after = current.load(), candidate.load()
     keep = read_tiles(base.path / KEEP)
     everywhere = [tile.known for tile in keep]
+    seen = [[classify(model, tile.image) for tile in tiles] for model in (before, after)]
+    old, new = (count(answers, tiles, held, index, before.n_classes) for answers in seen)
     verdict = judge(
-        score(before, tiles, held, index),
-        score(after, tiles, held, index),
+        old,
+        new,
         score(before, keep, everywhere, index, block=KEEP_BLOCK),
         score(after, keep, everywhere, index, block=KEEP_BLOCK),
         names,
         seed=seed,
     )
-    return verdict, _picture(before, after, tiles, held, class_values(task))
+    return verdict, _picture(*seen, tiles, held, class_values(task))
 
 
 def _picture(
-    before: Segmenter,
-    after: Segmenter,
+    before: Sequence[NDArray[np.int64]],
+    after: Sequence[NDArray[np.int64]],
     tiles: Sequence[CorrectionTile],
     held: Sequence[NDArray[np.bool_]],
     values: NDArray[np.uint8],
 ) -> BeforeAfter:
     """The tile with the most held-out pixels on which the two models disagree."""
-    seen = [(classify(before, t.image), classify(after, t.image)) for t in tiles]
-    changed = [float(((a != b) & m).sum()) for (a, b), m in zip(seen, held, strict=True)]
+    changed = [int(((a != b) & m).sum()) for a, b, m in zip(before, after, held, strict=True)]
     best = int(np.argmax(changed))
-    tile, (old, new) = tiles[best], seen[best]
-    return BeforeAfter(tile.image, tile.classes, held[best], values[old], values[new])
+    tile = tiles[best]
+    return BeforeAfter(
+        tile.image, tile.classes, held[best], values[before[best]], values[after[best]]
+    )

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_genselfdiff.learning.gate import Counts, count_blocks
+from napari_genselfdiff.learning.holdout import BLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,20 +34,34 @@ def classify(model: Segmenter, image: NDArray[np.uint8]) -> NDArray[np.int64]:
     return np.asarray(logits.argmax(0).numpy())
 
 
+def count(
+    answers: Sequence[NDArray[np.int64]],
+    tiles: Sequence[CorrectionTile],
+    scored: Sequence[NDArray[np.bool_]],
+    index: NDArray[np.int64],
+    n_classes: int,
+    *,
+    block: int = BLOCK,
+) -> Counts:
+    """Counts of answers, one per tile as :func:`classify` gives them, on the scored pixels."""
+    parts = [
+        count_blocks(answer, index[tile.classes], mask, n_classes, block=block)
+        for answer, tile, mask in zip(answers, tiles, scored, strict=True)
+        if mask.any()
+    ]
+    return Counts.join(parts, n_classes)
+
+
 def score(
     model: Segmenter,
     tiles: Sequence[CorrectionTile],
     scored: Sequence[NDArray[np.bool_]],
     index: NDArray[np.int64],
     *,
-    block: int = 64,
+    block: int = BLOCK,
 ) -> Counts:
-    """Counts of a model on the scored pixels of tiles."""
-    parts = [
-        count_blocks(
-            classify(model, tile.image), index[tile.classes], mask, model.n_classes, block=block
-        )
-        for tile, mask in zip(tiles, scored, strict=True)
-        if mask.any()
-    ]
-    return Counts.join(parts, model.n_classes)
+    """Counts of a model on the scored pixels of tiles; tiles without any are not looked at."""
+    chosen = [(tile, mask) for tile, mask in zip(tiles, scored, strict=True) if mask.any()]
+    pictures, masks = [tile for tile, _ in chosen], [mask for _, mask in chosen]
+    answers = [classify(model, tile.image) for tile in pictures]
+    return count(answers, pictures, masks, index, model.n_classes, block=block)
