@@ -23,6 +23,7 @@ import zarr
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
+from first_render import first_render, has_display
 from report import Row, arguments, finish, seconds, timing_row
 
 from napari_genselfdiff.slides.geometry import Region
@@ -163,6 +164,11 @@ def main() -> None:
         write_slide(path, side)
         rows = read_rows(measure(path, side, repeats))
         rows.append(timing_row(f"first_view_{side}_s", seconds(lambda: first_view(path), 5)))
+        if has_display():
+            times = first_render(path, 3 if options.quick else 5)
+            rows.append(timing_row(f"first_render_{side}_s", times))
+        else:
+            print("no display: the window's first render is left out (try xvfb-run -a)")
     finish("slides", rows, options.json)
 
 
