@@ -81,6 +81,7 @@ class NoiseSchedule:
         self.config = config
         self.betas = make[config.schedule](config.timesteps)
         self.alpha_bar = torch.cumprod(1 - self.betas, dim=0)
+        self._tables: dict[tuple[torch.device, str], Tensor] = {}
 
     @property
     def timesteps(self) -> int:
@@ -130,20 +131,31 @@ class NoiseSchedule:
     def weights(self, weighting: Weighting, prediction: Prediction = "epsilon") -> Tensor:
         """Loss weight of every timestep, shape ``(T,)``, float64.
 
-        ``p2``: (1 + SNR)^-1, k = γ = 1 (Choi et al. 2022, eq. 8), which is 1 - ᾱ.
-        ``min_snr``: min(SNR, 5) on the clean image (Hang et al. 2023), turned into a weight
-        for the prediction type at hand.
+        ``uniform``: the plain squared error of whatever the network predicts.
+        ``p2``: (1 + SNR)^-1 on the noise, k = γ = 1 (Choi et al. 2022, eq. 8), which is 1 - ᾱ.
+        ``min_snr``: min(SNR, 5) on the clean image (Hang et al. 2023, Min-SNR-γ).
+        The latter two are turned into the weight that gives the same loss for the prediction
+        type at hand: a squared error e in x0 is SNR·e in ε and (SNR + 1)·e in v.
         """
         snr = self.snr
         if weighting == "uniform":
             return torch.ones_like(snr)
-        if weighting == "p2":
-            return 1 / (1 + snr)
-        on_x0 = snr.clamp(max=5.0)
-        if prediction == "epsilon":
-            return on_x0 / snr
-        return on_x0 / (snr + 1) if prediction == "v" else on_x0
+        on_x0 = snr / (1 + snr) if weighting == "p2" else snr.clamp(max=5.0)
+        if prediction == "sample":
+            return on_x0
+        return on_x0 / (snr if prediction == "epsilon" else snr + 1)
+
+    def weight_at(self, t: Tensor, weighting: Weighting, prediction: Prediction) -> Tensor:
+        """Loss weights of timesteps ``t`` (B,) on their device, ``(B,)`` float64."""
+        name = f"{weighting} {prediction}"
+        return self._on(t.device, name, lambda: self.weights(weighting, prediction))[t]
+
+    def _on(self, device: torch.device, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """A table over the timesteps, copied to a device once: a copy a step would stall it."""
+        if (device, name) not in self._tables:
+            self._tables[device, name] = make().to(device)
+        return self._tables[device, name]
 
     def _scales(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-        alpha_bar = self.alpha_bar.to(t.device)[t].view(-1, 1, 1, 1)
+        alpha_bar = self._on(t.device, "alpha_bar", lambda: self.alpha_bar)[t].view(-1, 1, 1, 1)
         return alpha_bar.sqrt().to(like), (1 - alpha_bar).sqrt().to(like)

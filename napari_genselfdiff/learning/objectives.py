@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_genselfdiff.backbone.sampler import ddim
 from napari_genselfdiff.errors import TrainingError
 from napari_genselfdiff.learning import losses
 
@@ -25,11 +26,57 @@ class Objective(Protocol):
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
+class Damaged(NamedTuple):
+    """Images made worse, and what the network is to answer to them.
+
+    ``images`` and ``target`` ``(B, 3, H, W)``; ``t`` ``(B,)`` int64, how much was done to them;
+    ``weight`` ``(B,)`` of each sample's loss.
+    """
+
+    images: Tensor
+    t: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+class Pretext(Protocol):
+    """A way to learn from images without labels: damage them, ask the network to mend them.
+
+    What happens to a sample depends on (``seed``, sample index) alone.
+    """
+
+    @property
+    def seed(self) -> int: ...
+
+    def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+    def damage(self, images: Tensor, indices: Sequence[int]) -> Damaged:
+        """Damage images ``(B, 3, H, W)`` in [-1, 1] of these sample indices."""
+        ...
+
+    def score(self, answer: Tensor, damaged: Damaged) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss per sample ``(B,)`` of the network's answer, with named parts."""
+        ...
+
+    def restore(
+        self, model: nn.Module, images: Tensor, indices: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Images damaged half-way and what the network makes of them; for pictures."""
+        ...
+
+    def generate(
+        self, model: nn.Module, indices: Sequence[int], shape: tuple[int, ...]
+    ) -> Tensor | None:
+        """One image of ``shape`` (3, H, W) out of nothing per index, or None: it cannot."""
+        ...
+
+
 @dataclass(frozen=True)
 class Denoising:
     """Weighted squared error of the network's answer to a noised image (Ho et al. 2020, eq. 14).
 
-    Noise and timestep of a sample depend on (seed, sample index) alone.
+    Noise and timestep of a sample depend on (seed, sample index) alone; the noise also on the
+    kind of device, since it is drawn where the images are.
     """
 
     schedule: NoiseSchedule
@@ -38,24 +85,63 @@ class Denoising:
     seed: int = 0
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        x0 = batch.images
-        noise, t = self.draw(batch.indices, tuple(x0.shape[1:]))
-        noise, t = noise.to(x0), t.to(x0.device)
-        answer = losses.at_least_fp32(model(self.schedule.add_noise(x0, noise, t), t))
-        target = self.schedule.target(x0, noise, t, self.prediction)
-        error = (answer - target).square().mean(dim=(1, 2, 3))
-        weight = self.schedule.weights(self.weighting, self.prediction).to(error.device)[t]
-        return error * weight.to(error.dtype), {"mse": error.detach()}
+        damaged = self.damage(batch.images, batch.indices)
+        return self.score(model(damaged.images, damaged.t), damaged)
 
-    def draw(self, indices: Sequence[int], shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Noise ``(B, C, H, W)`` and timesteps ``(B,)`` of these samples."""
+    def damage(self, images: Tensor, indices: Sequence[int]) -> Damaged:
+        """Noised images, at a random timestep each."""
+        noise, t = self.draw(indices, tuple(images.shape[1:]), images.device)
+        noise = noise.to(images)
+        return Damaged(
+            self.schedule.add_noise(images, noise, t),
+            t,
+            self.schedule.target(images, noise, t, self.prediction),
+            self.schedule.weight_at(t, self.weighting, self.prediction),
+        )
+
+    def score(self, answer: Tensor, damaged: Damaged) -> tuple[Tensor, dict[str, Tensor]]:
+        """Weighted mean squared error per sample, ``(B,)``."""
+        answer = losses.at_least_fp32(answer)
+        error = (answer - damaged.target).square().mean(dim=(1, 2, 3))
+        return error * damaged.weight.to(error.dtype), {"mse": error.detach()}
+
+    def draw(
+        self, indices: Sequence[int], shape: tuple[int, ...], device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
+        """Noise ``(B, C, H, W)`` and timesteps ``(B,)`` of these samples, on ``device``."""
         noise, times = [], []
         for index in indices:
-            (word,) = np.random.SeedSequence([self.seed, 1, index]).generate_state(1, np.uint64)
-            generator = torch.Generator().manual_seed(int(word) >> 1)
+            generator = sample_generator(self.seed, index)
             times.append(torch.randint(self.schedule.timesteps, (1,), generator=generator))
-            noise.append(torch.randn(shape, generator=generator))
-        return torch.stack(noise), torch.cat(times)
+            if torch.device(device).type != "cpu":
+                generator = sample_generator(self.seed, index, device)
+            noise.append(torch.randn(shape, generator=generator, device=device))
+        return torch.stack(noise), torch.cat(times).to(device, non_blocking=True)
+
+    def restore(
+        self, model: nn.Module, images: Tensor, indices: Sequence[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Images noised to t = 250, and what 20 DDIM steps make of them."""
+        start = min(250, self.schedule.timesteps - 1)
+        noise, _ = self.draw(indices, tuple(images.shape[1:]), images.device)
+        t = torch.full((len(images),), start, device=images.device)
+        noised = self.schedule.add_noise(images, noise.to(images), t)
+        return noised, ddim(
+            model, self.schedule, noised, start=start, steps=20, prediction=self.prediction
+        )
+
+    def generate(self, model: nn.Module, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
+        """Images from pure noise by 50 DDIM steps."""
+        device = next(model.parameters()).device
+        noise, _ = self.draw(indices, shape, device)
+        start = self.schedule.timesteps - 1
+        return ddim(model, self.schedule, noise, start=start, steps=50, prediction=self.prediction)
+
+
+def sample_generator(seed: int, index: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random generator that depends on (seed, sample index) alone."""
+    (word,) = np.random.SeedSequence([seed, 1, index]).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(word) >> 1)
 
 
 @dataclass(frozen=True, kw_only=True)

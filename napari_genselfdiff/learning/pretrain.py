@@ -8,7 +8,6 @@ import torch
 
 from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.backbone.noise import NoiseSchedule
-from napari_genselfdiff.backbone.sampler import ddim
 from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
 from napari_genselfdiff.backbone.weights import write_weights
 from napari_genselfdiff.errors import ConfigError
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from napari_genselfdiff.learning.objectives import Pretext
     from napari_genselfdiff.learning.recipe import PretrainRecipe
 
 
@@ -63,31 +63,20 @@ def pretrain(
 
 
 def write_denoised(
-    path: Path, model: torch.nn.Module, objective: Denoising, sampler: PatchSampler
+    path: Path, model: torch.nn.Module, pretext: Pretext, sampler: PatchSampler
 ) -> None:
-    """Picture of real patches, the same noised at t = 250, and what DDIM makes of them.
+    """Picture of real patches, the same damaged, and what the network makes of them.
 
     Sample indices far beyond any run are used, so the patches are not the ones trained on.
     """
     from skimage.io import imsave
 
-    start, count = min(250, objective.schedule.timesteps - 1), 6
-    indices = range(2**40, 2**40 + count)
+    indices = range(2**40, 2**40 + 6)
     device = next(model.parameters()).device
     clean = sampler.batch(indices).images.to(device)
-    noise, _ = objective.draw(indices, tuple(clean.shape[1:]))
-    t = torch.full((count,), start, device=device)
-    noised = objective.schedule.add_noise(clean, noise.to(device), t)
-    restored = ddim(
-        model,
-        objective.schedule,
-        noised,
-        start=start,
-        steps=20,
-        prediction=objective.prediction,
-    )
-    rows = [torch.cat(list(images), dim=2) for images in (clean, noised.clamp(-1, 1), restored)]
-    picture = ((torch.cat(rows, dim=1) + 1) * 127.5).round().to(torch.uint8)
+    damaged, restored = pretext.restore(model, clean, indices)
+    rows = [torch.cat(list(images), dim=2) for images in (clean, damaged, restored)]
+    picture = ((torch.cat(rows, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     imsave(path, picture.permute(1, 2, 0).cpu().numpy(), check_contrast=False)
 
 
