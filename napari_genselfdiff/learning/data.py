@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+InputRange = Literal["signed", "unit"]
+
+
 class Batch(NamedTuple):
     """Patches and what is known about them.
 
-    ``images`` (B, 3, H, W) in [-1, 1]; ``classes`` (B, H, W) int64, 0 = background;
-    ``distance`` (B, H, W) in [0, 1]; ``known`` (B, H, W) bool; ``indices`` the global sample
-    indices. Unlabelled batches have no classes, distance or known pixels.
+    ``images`` (B, 3, H, W) in [-1, 1] (or the recipe's [0, 1]); ``classes`` (B, H, W) int64,
+    0 = background; ``distance`` (B, H, W) in [0, 1]; ``known`` (B, H, W) bool; ``indices`` the
+    global sample indices. Unlabelled batches have no classes, distance or known pixels.
     """
 
     images: Tensor
@@ -144,15 +147,34 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchConfig:
-    """What patches look like: side in pixels, range of µm/px, how much they are varied."""
+    """What patches look like: side in pixels, range of µm/px, how much they are varied.
+
+    ``stride`` puts patches on a fixed grid of that many patch pixels inside the picture, as the
+    released code cuts them; None puts them anywhere. ``flips`` mirrors them, along both axes where
+    ``rotate`` is off. ``input_range`` is [-1, 1] (``signed``) or the released code's [0, 1].
+    """
 
     size: int = 256
+    stride: int | None = None
     mpp_range: tuple[float, float] = (0.25, 0.5)
     free_zoom: tuple[float, float] = (0.7, 1.4)
     max_zoom: float = 4.0
     rotate: bool = True
+    flips: bool = True
     stain: StainJitter | None = DEFAULT_JITTER
     skip_glass: bool = True
+    input_range: InputRange = "signed"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and ranges that no patch can have."""
+        if self.size < 8:
+            raise ConfigError(f"patch.size must be 8 or more, got {self.size}")
+        if self.stride is not None and self.stride < 1:
+            raise ConfigError(f"patch.stride must be 1 or more, or left out, got {self.stride}")
+        for name in ("mpp_range", "free_zoom"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ConfigError(f"patch.{name} must be (low, high) above 0, got {(low, high)}")
 
 
 class PatchSampler:
@@ -176,7 +198,7 @@ class PatchSampler:
         return Batch(images, tuple(indices), classes, distance, known)
 
     def sample(self, index: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
-        """Image ``(3, H, W)`` in [-1, 1] and (classes, distance, known) of one index."""
+        """Image ``(3, H, W)`` in the input range and (classes, distance, known) of one index."""
         rng = np.random.default_rng([self.seed, index])
         source = self.sources[
             int(np.searchsorted(self._edges, rng.random()).clip(0, len(self.sources) - 1))
@@ -190,7 +212,7 @@ class PatchSampler:
         cut = None if truth is None else self._cut_labels(truth, placement, top, left, window)
         if self.config.stain is not None:
             image = jitter_stain(image, self.config.stain, rng)
-        return image / 127.5 - 1, cut
+        return (image / 127.5 - 1 if self.config.input_range == "signed" else image / 255), cut
 
     def _place(self, source: Source, rng: np.random.Generator) -> Placement:
         config = self.config
@@ -201,11 +223,21 @@ class PatchSampler:
         zoom = min(max(zoom, 1 / config.max_zoom), config.max_zoom)
         angle = rng.uniform(0, 2 * math.pi) if config.rotate else 0.0
         height, width = source.shape
-        y, x = (
-            rng.uniform(min(half, side / 2), max(side - half, side / 2))
-            for side, half in ((height, zoom * config.size / 2), (width, zoom * config.size / 2))
-        )
-        return Placement(y, x, zoom, angle, bool(rng.random() < 0.5), source.stretch_x)
+        y, x = (self._centre(side, zoom, rng) for side in (height, width))
+        mirror = config.flips and bool(rng.random() < 0.5)
+        if config.flips and not config.rotate and rng.random() < 0.5:
+            angle, mirror = math.pi, not mirror  # upside down: a half turn of the mirror image
+        return Placement(y, x, zoom, angle, mirror, source.stretch_x)
+
+    def _centre(self, side: int, zoom: float, rng: np.random.Generator) -> float:
+        """Where along a picture's side the patch has its centre, in pixels of the picture."""
+        half = zoom * self.config.size / 2
+        if self.config.stride is None or side < 2 * half:
+            return rng.uniform(min(half, side / 2), max(side - half, side / 2))
+        step = zoom * self.config.stride
+        places = int((side - 2 * half) / step + 1e-9) + 1
+        # pixel i has its centre at i, so the first patch, from pixel 0 on, has it at half - 0.5
+        return int(rng.integers(places)) * step + half - 0.5
 
     def _cut(
         self, source: Source, placement: Placement

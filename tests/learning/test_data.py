@@ -120,3 +120,45 @@ def test_interpolated_distance_never_leaves_its_range() -> None:
     )[3]
     assert distance is not None
     assert float(distance.max()) == 1.0
+
+
+def test_stride_cuts_on_the_grid_of_the_released_code() -> None:
+    """256 px at stride 64 there; every patch is a plain crop whose corner is on the grid."""
+    image = tiny.tissue(3)[0]
+    plain = PatchConfig(
+        size=32, stride=16, rotate=False, flips=False, stain=None, skip_glass=False,
+        free_zoom=(1.0, 1.0),
+    )  # fmt: skip
+    patches = PatchSampler([ArraySource(image, None)], plain, 0).batch(range(60)).images
+    corners = [(y, x) for y in range(0, 97, 16) for x in range(0, 97, 16)]
+    crops = np.stack([image[y : y + 32, x : x + 32] for y, x in corners]).astype(np.float32)
+    found = set()
+    for patch in (patches.permute(0, 2, 3, 1).numpy() + 1) * 127.5:
+        apart = np.abs(crops - patch).max(axis=(1, 2, 3))
+        assert apart.min() < 0.01
+        found.add(corners[int(apart.argmin())])
+    assert len(found) > 25
+
+
+def test_flips_without_turning_are_the_four_mirror_images() -> None:
+    image = tiny.tissue(3, 32)[0]
+    config = PatchConfig(
+        size=32, stride=64, rotate=False, stain=None, skip_glass=False, free_zoom=(1.0, 1.0)
+    )
+    patches = PatchSampler([ArraySource(image, None)], config, 0).batch(range(40)).images
+    crop = torch.from_numpy(image).permute(2, 0, 1) / 127.5 - 1
+    kinds = torch.stack([crop, crop.flip(1), crop.flip(2), crop.flip(1, 2)])
+    apart = (kinds[None] - patches[:, None]).abs().amax(dim=(2, 3, 4))
+    assert float(apart.amin(dim=1).max()) < 1e-3
+    assert apart.argmin(dim=1).unique().tolist() == [0, 1, 2, 3]
+
+
+def test_unit_range_is_the_same_patch_between_0_and_1() -> None:
+    signed, unit = sampler().batch([5]).images, sampler(input_range="unit").batch([5]).images
+    torch.testing.assert_close(unit * 2 - 1, signed, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("wrong", [{"size": 2}, {"stride": 0}, {"mpp_range": (0.5, 0.2)}])
+def test_impossible_patches_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        PatchConfig(**wrong)  # type: ignore[arg-type]
