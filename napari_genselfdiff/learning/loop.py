@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from napari_genselfdiff.errors import TrainingError
+from napari_genselfdiff.errors import ConfigError, TrainingError
 from napari_genselfdiff.learning.data import Batch
 from napari_genselfdiff.learning.ema import Ema
 
@@ -21,33 +21,70 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.objectives import Objective
 
 Precision = Literal["fp32", "bf16"]
+Optimizer = Literal["adamw", "adam"]
+LrSchedule = Literal["cosine", "constant"]
+Reduction = Literal["mean", "sum"]
 MakeBatch = Callable[[Sequence[int]], Batch]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopConfig:
-    """Length, step size and precision of a run; progress is counted in images seen."""
+    """Length, step size and precision of a run; progress is counted in images seen.
+
+    Parameters
+    ----------
+    micro_batch
+        Images at once; None is the whole batch. Their gradients add up to the batch's.
+    lr_schedule
+        After a linear warm-up: half a cosine down to ``final_lr_share``, or no change.
+    clip
+        Largest norm of the gradient; None or 0 does not limit it.
+    ema_decay
+        How slowly the weights for use follow the trained ones; 0 makes them the same.
+    reduction
+        Gradient of the batch's mean loss, or of its sum as in the released code of
+        GenSelfDiff-HIS. The mean is reported either way.
+    """
 
     total_images: int
     batch: int = 8
     micro_batch: int | None = None
+    optimizer: Optimizer = "adamw"
+    betas: tuple[float, float] = (0.9, 0.999)
     lr: float = 3e-4
+    lr_schedule: LrSchedule = "cosine"
     final_lr_share: float = 0.02
     warmup_images: int = 400
     weight_decay: float = 0.01
-    clip: float = 1.0
+    clip: float | None = 1.0
     ema_decay: float = 0.999
+    reduction: Reduction = "mean"
     precision: Precision = "fp32"
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse settings that no run can have."""
+        for name in ("total_images", "batch", "micro_batch", "lr"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name} must be above 0, got {value}")
+        if not all(0 <= value < 1 for value in (*self.betas, self.ema_decay)):
+            raise ConfigError(
+                f"betas and ema_decay must be in [0, 1), got {self.betas} and {self.ema_decay}"
+            )
+        if self.warmup_images < 0 or self.weight_decay < 0 or (self.clip or 0) < 0:
+            raise ConfigError("warmup_images, weight_decay and clip cannot be negative")
+
     def lr_share(self, images_seen: int, progress: float = 0.0) -> float:
-        """Linear warm-up, then half a cosine down to ``final_lr_share``.
+        """Share of ``lr`` at this point of the run.
 
         ``progress`` in [0, 1] moves along the cosine faster than the images do, for a run that
         also has to end in time.
         """
         if images_seen < self.warmup_images:
             return (images_seen + 1) / self.warmup_images
+        if self.lr_schedule == "constant":
+            return 1.0
         after = max(self.total_images - self.warmup_images, 1)
         progress = min(max((images_seen - self.warmup_images) / after, progress), 1.0)
         cosine = (1 + math.cos(math.pi * progress)) / 2
@@ -80,7 +117,7 @@ class TrainState:
     def create(
         cls, model: nn.Module, config: LoopConfig, device: str | torch.device = "cpu"
     ) -> TrainState:
-        """AdamW over the parameters that ask for a gradient; biases and norms do not decay."""
+        """Optimiser over the parameters that ask for a gradient; biases and norms do not decay."""
         target = torch.device(device)
         # type: channels-last is an overload of nn.Module.to that its stubs leave out
         model = model.to(target).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,7 +126,8 @@ class TrainState:
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=config.lr)
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind([g for g in groups if g["params"]], lr=config.lr, betas=config.betas)
         return cls(model, optimizer, Ema(model, config.ema_decay), device=target)
 
 
@@ -137,9 +175,9 @@ def _step(
         part = batch.part(start, start + micro).to(state.device)
         with _autocast(state.device, config.precision):
             losses, parts = objective(state.model, part)
-        loss = losses.sum() / count
+        loss = losses.sum() if config.reduction == "sum" else losses.sum() / count
         loss.backward()
-        total += loss.detach().double().cpu()
+        total += losses.detach().double().sum().cpu() / count
         for name, values in parts.items():
             sums[name] = sums.get(name, torch.zeros(())) + values.sum().cpu() / count
     value = float(total)
@@ -149,7 +187,7 @@ def _step(
             "step are kept; use a smaller learning rate or fp32"
         )
     norm = nn.utils.clip_grad_norm_(
-        [p for p in state.model.parameters() if p.requires_grad], config.clip
+        [p for p in state.model.parameters() if p.requires_grad], config.clip or math.inf
     )
     if not math.isfinite(float(norm)):
         raise TrainingError(
