@@ -59,9 +59,12 @@ class Pretext(Protocol):
         ...
 
     def restore(
-        self, model: nn.Module, images: Tensor, indices: Sequence[int]
+        self, model: nn.Module, images: Tensor, indices: Sequence[int], *, share: float = 0.25
     ) -> tuple[Tensor, Tensor]:
-        """Images damaged half-way and what the network makes of them; for pictures."""
+        """Images damaged so far and what the network makes of them; for pictures.
+
+        ``share`` is the place in 0..1 between the image and nothing of it (t / T).
+        """
         ...
 
     def generate(
@@ -119,15 +122,16 @@ class Denoising:
         return torch.stack(noise), torch.cat(times).to(device, non_blocking=True)
 
     def restore(
-        self, model: nn.Module, images: Tensor, indices: Sequence[int]
+        self, model: nn.Module, images: Tensor, indices: Sequence[int], *, share: float = 0.25
     ) -> tuple[Tensor, Tensor]:
-        """Images noised to t = 250, and what 20 DDIM steps make of them."""
-        start = min(250, self.schedule.timesteps - 1)
+        """Images noised to t = share · T, and what up to 50 DDIM steps make of them."""
+        start = round(share * (self.schedule.timesteps - 1))
+        steps = max(1, round(50 * share))
         noise, _ = self.draw(indices, tuple(images.shape[1:]), images.device)
         t = torch.full((len(images),), start, device=images.device)
         noised = self.schedule.add_noise(images, noise.to(images), t)
         return noised, ddim(
-            model, self.schedule, noised, start=start, steps=20, prediction=self.prediction
+            model, self.schedule, noised, start=start, steps=steps, prediction=self.prediction
         )
 
     def generate(self, model: nn.Module, indices: Sequence[int], shape: tuple[int, ...]) -> Tensor:
