@@ -49,6 +49,16 @@ class ActiveModels(Record):
         """Models of a task in the order they were put to use, the current one last."""
         return self.used.get(task, ())
 
+    def without(self, name: str) -> ActiveModels:
+        """The same with nothing to go back to a deleted model; it must not be in use."""
+        kept = self
+        for task, history in self.used.items():
+            gone = [chosen for chosen in history if chosen.name == name]
+            if gone:
+                left = tuple(chosen for chosen in history if chosen.name != name)
+                kept = kept.with_history(task, left, change("delete", task, gone[-1]))
+        return kept
+
     def with_history(
         self, task: str, history: tuple[Chosen, ...], change: Change | None = None
     ) -> ActiveModels:

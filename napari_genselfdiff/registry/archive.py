@@ -11,7 +11,7 @@ from uuid import uuid4
 from napari_genselfdiff.errors import ModelFileError
 from napari_genselfdiff.registry.card import MAX_CARD_BYTES, ModelCard, read_card
 from napari_genselfdiff.registry.files import MAX_EXTRA_BYTES, MAX_WEIGHTS_BYTES, plain_errors
-from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE
+from napari_genselfdiff.registry.folder import CARD_FILE, CORRECTIONS, WEIGHTS_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def write_archive(model: Model, path: Path, *, corrections: bool) -> None:
     kept = {
         name: digest
         for name, digest in model.card.files.items()
-        if corrections or not name.startswith("corrections/")
+        if corrections or not name.startswith(f"{CORRECTIONS}/")
     }
     card = model.card.model_copy(update={"files": kept})
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")

@@ -32,7 +32,9 @@ ExtraFile = Annotated[
         r"\.(png|jpg|json|md|txt|csv|toml)$"
     ),
 ]
-VOLATILE = frozenset({"name", "notes", "created", "app_version", "metrics", "gate", "files"})
+VOLATILE = frozenset(
+    {"name", "notes", "created", "app_version", "metrics", "gate", "files", "data_sha256"}
+)
 
 RecordT = TypeVar("RecordT", bound="Record")
 
@@ -138,6 +140,7 @@ class ModelCard(Card):
 
     ``mpp_range`` is the (low, high) micrometre per pixel it was trained for; ``tile`` and ``halo``
     are pixels at the working resolution; ``parent`` is the hash of the model it was refined from;
+    ``data_sha256`` names the correction tiles it learned from, also where those were left out;
     ``files`` names the extra files of the folder (pictures, correction tiles) with their SHA-256.
     """
 
@@ -150,6 +153,7 @@ class ModelCard(Card):
     foreground_threshold: Share = 0.5
     min_object_um2: float = Field(default=0.0, ge=0.0)
     parent: Sha256 | None = None
+    data_sha256: Sha256 | None = None
     gate: dict[str, Any] | None = None
     starter: bool = False
 

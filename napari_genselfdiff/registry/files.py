@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from napari_genselfdiff.errors import GenSelfDiffError, ModelFileError
+from napari_genselfdiff.registry.unfinished import owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,15 +42,18 @@ def plain_errors(what: str) -> Iterator[None]:
 def beside(path: Path) -> Iterator[Path]:
     """Give a new folder that becomes ``path`` when the block ends well, and vanishes otherwise.
 
-    ``path`` must not exist, or be an empty folder.
+    ``path`` must not exist, or be an empty folder. It is locked meanwhile, so that others can tell
+    it from what a killed process left.
     """
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    with owned(partial):
+        try:
+            partial.mkdir()
+            yield partial
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_whole(path: Path, data: bytes) -> None:

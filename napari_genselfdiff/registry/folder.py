@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CARD_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+CORRECTIONS = "corrections"  # folder of the tiles a person corrected; they show tissue
 
 CardT = TypeVar("CardT", bound=Card)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -148,6 +149,8 @@ def write_model(
             "they must be equal"
         )
     fields = {"timestep": segmenter.timestep, **card_fields}
+    if tiles := {k: v for k, v in (extras or {}).items() if k.startswith(f"{CORRECTIONS}/")}:
+        fields["data_sha256"] = data_hash(tiles)
     _write(path, ModelCard, _filled(path, fields, segmenter.config), segmenter, half, extras or {})
     return read_model(path)
 
@@ -168,7 +171,7 @@ def write_backbone(
 
 def with_card(model: Model, **fields: Any) -> Model:
     """Write new notes, metrics or a verdict into a model's card; what it is stays the same."""
-    fixed = fields.keys() - (VOLATILE - {"files"})
+    fixed = fields.keys() - (VOLATILE - {"files", "data_sha256"})
     if fixed:
         raise ConfigError(f"{', '.join(sorted(fixed))} cannot change once a model is written")
     values = {**model.card.model_dump(), **fields}
@@ -176,6 +179,12 @@ def with_card(model: Model, **fields: Any) -> Model:
     with plain_errors(f"Writing {model.path / CARD_FILE}"):
         write_whole(model.path / CARD_FILE, card.to_json().encode())
     return Model(model.path, card, model.hash)
+
+
+def data_hash(files: Mapping[str, bytes]) -> str:
+    """SHA-256 of the names and contents of correction files, whatever their order."""
+    parts = [f"{name} {hashlib.sha256(files[name]).hexdigest()}" for name in sorted(files)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _read_card(path: Path, record: type[CardT]) -> CardT:

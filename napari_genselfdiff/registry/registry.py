@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
+
+from filelock import FileLock, Timeout
 
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.registry.active import (
-    ActiveModels,
     Chosen,
     change,
     read_active,
@@ -21,6 +24,10 @@ from napari_genselfdiff.registry.card import ModelCard, checked
 from napari_genselfdiff.registry.files import beside, plain_errors, write_whole
 from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE, Model, read_model
 from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.registry.unfinished import Scratch, clean, clean_partials, owned
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BUNDLED = Path(__file__).parent / "bundled"
 Models = list[Model]  # inside the class, ``list`` is a method
@@ -29,6 +36,7 @@ Folders = list[Path]
 DEFAULT = "default"
 DEFAULT_TASK = "Nuclei"
 _BACKBONE = "backbone"
+_LOCK_WAIT_S = 30.0  # others hold the lock while they copy a model, a second or two
 _VERSION = re.compile(r"-\d{4}-\d{2}-\d{2}-\d+$")
 
 
@@ -41,7 +49,9 @@ class Registry:
     """Models by name. The shipped ones are read-only; the user's lie in ``root/models``.
 
     ``root`` defaults to GENSELFDIFF_HOME or the user's data folder. Every change on disk happens
-    whole or not at all, so a killed process leaves at most a hidden ``.partial`` folder.
+    whole or not at all, so a killed process leaves at most a hidden ``.partial`` folder, which
+    :meth:`clean` removes. Changes of several processes come one after the other: a lock is held
+    from reading what there is to writing what there shall be.
     """
 
     def __init__(self, root: Path | None = None, *, bundled: Path = BUNDLED) -> None:
@@ -49,6 +59,8 @@ class Registry:
         self.models_dir = self.root / "models"
         self._bundled = bundled
         self._active_file = self.root / "active.json"
+        self._runs_dir = self.root / "runs"
+        self._lock = FileLock(str(self.root / "models.lock"))
 
     # --- finding ---------------------------------------------------------------------------
 
@@ -108,6 +120,25 @@ class Registry:
             seen.add(parent)
         return line
 
+    def base(self, model: Model) -> Model:
+        """Where refining this model begins: what its line began with, or the task's shipped one.
+
+        The model itself if neither is here.
+        """
+        named = model.card.recipe.get("base")
+        of_same_task = [m for m in self.list(model.card.task.name) if m.hash == named]
+        if of_same_task:
+            return of_same_task[0]
+        first = self.lineage(model)[-1]
+        if first.card.parent is None:
+            return first
+        return self._shipped(model.card.task.name) or first
+
+    def descendants(self, model: Model) -> Models:
+        """Other models that were refined from this one, directly or through others."""
+        others = [m for m in self.list() if m.hash != model.hash]
+        return [m for m in others if model.hash in {a.hash for a in self.lineage(m)}]
+
     # --- using -----------------------------------------------------------------------------
 
     def active(self, task: str) -> Model:
@@ -145,16 +176,18 @@ class Registry:
         ``why`` goes into the log, for instance that it was used although it scored worse.
         """
         model.verify()
-        if not self.is_bundled(model) and model.path.parent != self.models_dir:
-            model = self.add(model.path)
-        task, chosen = model.card.task.name, _chosen(model)
-        active = read_active(self._active_file)
-        history = active.history(task)
-        if not history and (shipped := self._shipped(task)) is not None:
-            history = (_chosen(shipped),)  # what was in use until now, to go back to
-        if history[-1:] != (chosen,):
-            entry = change("use", task, chosen, why)
-            write_active(self._active_file, active.with_history(task, (*history, chosen), entry))
+        with self._changing():
+            if not self.is_bundled(model) and model.path.parent != self.models_dir:
+                model = self.add(model.path)
+            task, chosen = model.card.task.name, _chosen(model)
+            active = read_active(self._active_file)
+            history = active.history(task)
+            if not history and (shipped := self._shipped(task)) is not None:
+                history = (_chosen(shipped),)  # what was in use until now, to go back to
+            if history[-1:] != (chosen,):
+                entry = change("use", task, chosen, why)
+                now = active.with_history(task, (*history, chosen), entry)
+                write_active(self._active_file, now)
         return model
 
     def rollback(self, task: str) -> Model:
@@ -162,16 +195,18 @@ class Registry:
 
         Models that are no longer there are passed over; ConfigError if none is left.
         """
-        active = read_active(self._active_file)
-        earlier = list(active.history(task)[:-1])
-        while earlier:
-            folder = self._folder(earlier[-1].name)
-            if folder is not None:
-                model = read_model(folder)
-                entry = change("rollback", task, earlier[-1])
-                write_active(self._active_file, active.with_history(task, tuple(earlier), entry))
-                return model
-            earlier.pop()
+        with self._changing():
+            active = read_active(self._active_file)
+            earlier = list(active.history(task)[:-1])
+            while earlier:
+                folder = self._folder(earlier[-1].name)
+                if folder is not None:
+                    model = read_model(folder)
+                    entry = change("rollback", task, earlier[-1])
+                    left = active.with_history(task, tuple(earlier), entry)
+                    write_active(self._active_file, left)
+                    return model
+                earlier.pop()
         raise ConfigError(f"There is no earlier model of the task {task} to go back to.")
 
     # --- changing --------------------------------------------------------------------------
@@ -184,10 +219,11 @@ class Registry:
         """
         model = read_model(Path(folder))
         wanted = name or model.card.name
-        present = self._folder(wanted)
-        if present is not None and read_model(present).hash == model.hash:
-            return read_model(present)
-        return self._keep(model, wanted)
+        with self._changing():
+            present = self._folder(wanted)
+            if present is not None and read_model(present).hash == model.hash:
+                return read_model(present)
+            return self._keep(model, wanted)
 
     def new_name(self, base: str) -> str:
         """A free name: ``base`` itself, else ``base-YYYY-MM-DD-N`` with the smallest free N."""
@@ -200,25 +236,34 @@ class Registry:
             number += 1
         return f"{stem}-{today}-{number}"
 
-    def delete(self, name: str) -> None:
-        """Remove one of the user's models; not a shipped one, nor one in use."""
-        folder = self._folder(name)
-        if folder is None:
-            raise ConfigError(f"There is no model {name!r} to delete.")
-        if folder.parent == self._bundled:
-            raise ConfigError(f"{name!r} came with the program and cannot be deleted.")
-        active = read_active(self._active_file)
-        for task, history in active.used.items():
-            if history and history[-1].name == name:
-                raise ConfigError(
-                    f"{name!r} is in use for {task}. Go back or use another model first."
-                )
-        with plain_errors(f"Deleting {name}"):
-            # Renaming first: a half-removed folder never looks like a damaged model.
-            trash = folder.with_name(f".{name}.{uuid4().hex}.partial")
-            folder.rename(trash)
-            shutil.rmtree(trash, ignore_errors=True)
-        self._forget(active, name)
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Remove one of the user's models.
+
+        ConfigError for a shipped one or one in use, always; for one that others were refined
+        from, unless ``force``.
+        """
+        with self._changing():
+            folder = self._folder(name)
+            if folder is None:
+                raise ConfigError(f"There is no model {name!r} to delete.")
+            if folder.parent == self._bundled:
+                raise ConfigError(f"{name!r} came with the program and cannot be deleted.")
+            active = read_active(self._active_file)
+            for task, history in active.used.items():
+                if history and history[-1].name == name:
+                    raise ConfigError(
+                        f"{name!r} is in use for {task}. Go back or use another model first."
+                    )
+            if not force:
+                self._check_no_descendants(folder)
+            # First what one could go back to: a kill in between leaves a model nobody points to,
+            # never a pointer to nothing.
+            if (left := active.without(name)) is not active:
+                write_active(self._active_file, left)
+            with plain_errors(f"Deleting {name}"):
+                trash = folder.with_name(f".{name}.{uuid4().hex}.partial")
+                folder.rename(trash)  # a half-removed folder never looks like a damaged model
+                shutil.rmtree(trash, ignore_errors=True)
 
     def export(self, model: Model, file: str | Path, *, corrections: bool = False) -> Path:
         """Write a model as one zip file; its correction tiles only if asked for."""
@@ -232,12 +277,32 @@ class Registry:
         with plain_errors(f"Importing {file}"):
             self.models_dir.mkdir(parents=True, exist_ok=True)
             unpacked = self.models_dir / f".import.{uuid4().hex}.partial"
-            try:
-                unpacked.mkdir()
-                read_archive(Path(file), unpacked)
-                return self.add(unpacked)
-            finally:
-                shutil.rmtree(unpacked, ignore_errors=True)
+            with owned(unpacked):
+                try:
+                    unpacked.mkdir()
+                    read_archive(Path(file), unpacked)
+                    return self.add(unpacked)
+                finally:
+                    shutil.rmtree(unpacked, ignore_errors=True)
+
+    def scratch(self) -> Scratch:
+        """Make a folder for a job's files; ``remove`` it, or the next start does."""
+        with plain_errors(f"Writing {self._runs_dir}"):
+            return Scratch(self._runs_dir)
+
+    def clean(self) -> None:
+        """Remove what killed processes left behind; what a living one works on stays.
+
+        Never fails: a disk that cannot be written, or a busy lock, leaves it for the next start.
+        """
+        if not self.root.is_dir():
+            return
+        with suppress(ModelFileError, OSError), self._changing(wait_s=0.0):
+            clean_partials(self.models_dir)
+            for left in self.root.glob(".active.json.*.partial"):
+                left.unlink(missing_ok=True)
+        with suppress(OSError):
+            clean(self._runs_dir, "*")
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -275,16 +340,36 @@ class Registry:
             write_whole(partial / CARD_FILE, card.to_json().encode())
         return read_model(target)
 
-    def _forget(self, active: ActiveModels, name: str) -> None:
-        """Take a deleted model out of what one could go back to."""
-        kept = active
-        for task, history in active.used.items():
-            gone = [c for c in history if c.name == name]
-            if gone:
-                left = tuple(c for c in history if c.name != name)
-                kept = kept.with_history(task, left, change("delete", task, gone[-1]))
-        if kept is not active:
-            write_active(self._active_file, kept)
+    def _check_no_descendants(self, folder: Path) -> None:
+        """ConfigError if models here were refined from the one in ``folder``."""
+        try:
+            children = self.descendants(read_model(folder, verify=False))
+        except ModelFileError:  # a damaged card names nobody's parent
+            return
+        if children:
+            names = ", ".join(m.card.name for m in children)
+            raise ConfigError(
+                f"{folder.name!r} cannot be deleted: from it came {names}. Delete those first, "
+                "or force it."
+            )
+
+    @contextmanager
+    def _changing(self, wait_s: float | None = None) -> Iterator[None]:
+        """Hold the right to change models and choice; a process that dies gives it back."""
+        wait_s = _LOCK_WAIT_S if wait_s is None else wait_s
+        with plain_errors(f"Changing the models in {self.root}"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            try:
+                self._lock.acquire(timeout=wait_s)
+            except Timeout as err:
+                raise ModelFileError(
+                    f"the models in {self.root} are being changed by another program for more "
+                    f"than {wait_s:g} s; try again when it is done"
+                ) from err
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 def _chosen(model: Model) -> Chosen:

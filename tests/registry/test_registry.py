@@ -193,3 +193,53 @@ def test_a_folder_that_cannot_be_written(
     monkeypatch.setattr(shutil, "copyfile", refuse)
     with pytest.raises(ModelFileError, match="Permission denied"):
         registry.add(model.path)
+
+
+class TestVersions:
+    def test_a_model_others_came_from_is_kept_unless_forced(
+        self, registry: Registry, write: WriteModel
+    ) -> None:
+        a = registry.add(write("a", 1, parent=registry.resolve("nuclei").hash).path)
+        b = registry.add(write("b", 2, parent=a.hash).path)
+        registry.use(registry.add(write("c", 3, parent=b.hash).path))
+        assert [m.card.name for m in registry.descendants(a)] == ["b", "c"]
+        for name in ("a", "b"):
+            with pytest.raises(ConfigError, match="from it came"):
+                registry.delete(name)
+        registry.delete("a", force=True)
+        assert names(registry) == ["nuclei", "b", "c"]
+        for force in (False, True):
+            with pytest.raises(ConfigError, match="in use"):
+                registry.delete("c", force=force)
+            with pytest.raises(ConfigError, match="came with the program"):
+                registry.delete("nuclei", force=force)
+
+    def test_refining_begins_with_what_the_line_began_with(
+        self, registry: Registry, write: WriteModel
+    ) -> None:
+        shipped = registry.resolve("nuclei")
+        assert registry.base(shipped) == shipped
+        a = registry.add(write("a", 1, parent=shipped.hash).path)
+        b = registry.add(write("b", 2, parent=a.hash, recipe={"base": shipped.hash}).path)
+        orphan = registry.add(write("orphan", 3, parent="1" * 64).path)
+        registry.delete("a", force=True)
+        assert registry.base(b) == shipped
+        assert registry.base(orphan) == shipped  # the shipped one has changed since
+        mine = registry.add(write("mine", 4).path)
+        assert registry.base(mine) == mine
+        glands = registry.add(write("glands", 5, parent="1" * 64, task=task("Glands")).path)
+        assert registry.base(glands) == glands
+
+    def test_the_hash_of_the_data_stays_when_the_data_does_not(
+        self, registry: Registry, write: WriteModel, tmp_path: Path
+    ) -> None:
+        tiles = {"corrections/0.png": b"a", "corrections/1.png": b"b"}
+        model = write("mine", 1, extras={**tiles, "fields.png": b"x"})
+        same = write("same", 2, extras=dict(reversed(tiles.items())))
+        other = write("other", 1, extras={**tiles, "corrections/1.png": b"c"})
+        assert model.card.data_sha256 is not None
+        assert model.card.data_sha256 == same.card.data_sha256 != other.card.data_sha256
+        assert model.hash == other.hash  # what it answers is the same
+        imported = registry.import_(registry.export(model, tmp_path / "mine.zip"))
+        assert imported.card.data_sha256 == model.card.data_sha256
+        assert write("none", 3).card.data_sha256 is None
