@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.slides.geometry import Region
+
 MAX_PIXELS = 150_000_000
 SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP"}
 _MICRONS_PER_INCH = 25_400.0
@@ -106,6 +108,17 @@ class ArrayLevel(Level):
     def __init__(self, pixels: NDArray[np.uint8], cache: TileCache) -> None:
         super().__init__((pixels.shape[0], pixels.shape[1]), (512, 512), cache)
         self._pixels = pixels
+        self.nbytes = pixels.nbytes
+
+    def read(self, region: Region, *, parallel: bool = True) -> NDArray[np.uint8]:
+        """Copy a region; cached tiles would only hold the same pixels twice."""
+        if region.clipped(self.shape) == region:
+            return self._pixels[region.slices].copy()
+        return super().read(region, parallel=parallel)
+
+    def tile(self, row: int, column: int) -> Tile:
+        """Copy one tile without keeping it."""
+        return self.decode(row, column)
 
     def decode(self, row: int, column: int) -> Tile:
         """Copy one tile, filled up with white."""

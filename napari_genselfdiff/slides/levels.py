@@ -92,6 +92,8 @@ class Level(ABC):
         Shared by the levels of a slide.
     """
 
+    nbytes = 0  # pixels held besides those in the cache
+
     def __init__(
         self, shape: tuple[int, int], tile_shape: tuple[int, int], cache: TileCache
     ) -> None:

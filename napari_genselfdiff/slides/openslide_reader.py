@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SIDE = 512
+_CACHE_BYTES = 32 * 2**20
 _INSTALL = "pip install openslide-python openslide-bin"
 
 
@@ -90,6 +92,12 @@ def _library() -> Any:
     return openslide
 
 
+@functools.cache
+def _shared_cache(openslide: Any) -> Any:
+    """OpenSlide's own cache, one for all slides: each of a thousand would keep 32 MiB else."""
+    return openslide.OpenSlideCache(_CACHE_BYTES)
+
+
 def _bounds(properties: dict[str, str]) -> Region | None:
     names = ("y", "x", "height", "width")
     values = [to_float(properties.get(f"openslide.bounds-{name}")) for name in names]
@@ -112,10 +120,13 @@ class _Handle:
 
     def _new(self) -> Any:
         try:
-            return self._openslide.OpenSlide(str(self._path))
+            slide = self._openslide.OpenSlide(str(self._path))
+            if not self._openslide.__library_version__.startswith("3."):  # which cannot share
+                slide.set_cache(_shared_cache(self._openslide))
         except self.errors as error:
             text = " ".join(str(error).split())
             raise SlideError(f"{self._path.name}: OpenSlide cannot open it: {text}") from error
+        return slide
 
     def read(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Tile:
         """RGB pixels, transparent ones white; ``location`` and ``size`` in OpenSlide's (x, y)."""

@@ -86,12 +86,26 @@ class Slide:
     @property
     def warnings(self) -> list[str]:
         """What is wrong with the file, as known so far, one sentence each."""
-        damaged = len(self._source.cache.damaged)
+        damaged = self.damaged_tiles
         found = list(self._source.warnings)
         if damaged:
             tiles, are = ("1 tile", "is") if damaged == 1 else (f"{damaged} tiles", "are")
             found.append(f"{tiles} could not be decoded and {are} shown as background")
         return found
+
+    @property
+    def damaged_tiles(self) -> int:
+        """Tiles met so far that could not be decoded and are shown as background."""
+        return len(self._source.cache.damaged)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that decoded pixels take now."""
+        return self._source.cache.nbytes + sum(level.nbytes for level in self._source.levels)
+
+    def forget(self) -> None:
+        """Drop decoded tiles that can be read again."""
+        self._source.cache.clear()
 
     def assume_mpp(self, mpp: float) -> None:
         """Take the user's word for the pixel size.
