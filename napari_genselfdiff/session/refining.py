@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.events import Activity
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from napari_genselfdiff.engine.job import Job
     from napari_genselfdiff.learning.gate import Decision
     from napari_genselfdiff.learning.refine import RefineResult
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.registry.unfinished import Scratch
     from napari_genselfdiff.session.events import Tone
     from napari_genselfdiff.session.session import Session
 
@@ -66,7 +63,7 @@ class Outcome:
 class _Running:
     job: Job
     old: Model
-    folder: Path
+    scratch: Scratch
 
 
 class Refining:
@@ -119,18 +116,18 @@ class Refining:
         plan = self.plan()
         if not plan.ready:
             raise ConfigError(plan.sentence)
-        folder = session.registry.root / "runs" / uuid4().hex
-        folder.mkdir(parents=True)
+        tiles = collect_tiles(slide, store, model.card, tile=TILE)
+        scratch = session.registry.scratch()
         request = RefineRequest(
             current=model.path,
-            base=self._base(model).path,
-            tiles=collect_tiles(slide, store, model.card, tile=TILE),
-            out=folder / "model",
+            base=session.registry.base(model).path,
+            tiles=tiles,
+            out=scratch.path / "model",
             name=session.registry.new_name(model.card.name),
             config=RefineConfig(budget_s=self.budget_s),
         )
         job = session.engine.refine(request, session.profile)
-        self._running = _Running(job, model, folder)
+        self._running = _Running(job, model, scratch)
         self.outcome, self.losses = None, []
         self._report(Activity(_STAGES["preparing"], 0.0, plan.seconds))
         session.say(f"Learning from {wording.counted(plan.tiles, 'checked tile')}; go on working.")
@@ -191,11 +188,6 @@ class Refining:
             session.refresh_models()
         session.say(f"Back to {model.card.name}.", "good")
 
-    def _base(self, model: Model) -> Model:
-        """The shipped model a line of refinements began with, or its first one."""
-        registry = self._session.registry
-        return registry.lineage(model)[-1]
-
     def _outcome(self) -> Outcome:
         if self.outcome is None:
             raise ConfigError("there is no refined model to decide on; refine first")
@@ -225,7 +217,7 @@ class Refining:
     def _end(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            shutil.rmtree(running.folder, ignore_errors=True)
+            running.scratch.remove()
         self._report(None)
 
     def _report(self, activity: Activity | None) -> None:

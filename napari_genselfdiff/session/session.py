@@ -107,6 +107,7 @@ class Session:
             from napari_genselfdiff.registry.registry import Registry
 
             self._registry = Registry()
+            self._registry.clean()
         return self._registry
 
     @property
