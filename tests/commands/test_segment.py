@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +225,34 @@ def test_read_only_folder_sends_annotations_to_the_users_folder(
     # The tests may run as root, whom no permission bit stops.
     monkeypatch.setattr(os, "access", lambda _path, mode, **_: not mode & os.W_OK)
     run("segment", slide, "--region", "0,0,64,64", *speed)
+    assert len(list((home / "annotations").glob("case.tif-*.gsd.zarr"))) == 1
+    assert [p.name for p in slide.parent.iterdir()] == ["case.tif"]
+
+
+def test_a_folder_that_is_really_read_only(
+    slide: Path, speed: Any, home: Path, model: Model
+) -> None:
+    """As above, with permission bits that hold, in a process of its own."""
+    obeying: list[str] = []
+    if os.geteuid() == 0:  # root obeys them only without this capability
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv is needed to test permissions as root")
+        obeying = ["setpriv", "--bounding-set", "-dac_override", "--inh-caps", "-dac_override"]
+    command = [*obeying, sys.executable, "-c", "from napari_genselfdiff.cli import app; app()"]
+    command += ["segment", str(slide), "--region", "0,0,64,64", *map(str, speed)]
+    slide.parent.chmod(0o555)
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "GENSELFDIFF_HOME": str(home)},
+            timeout=120,
+            check=False,
+        )
+    finally:
+        slide.parent.chmod(0o755)
+    assert done.returncode == 0, done.stderr
     assert len(list((home / "annotations").glob("case.tif-*.gsd.zarr"))) == 1
     assert [p.name for p in slide.parent.iterdir()] == ["case.tif"]
 
