@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.errors import ConfigError, SlideError
 from napari_genselfdiff.learning.augment import (
     DEFAULT_JITTER,
     Placement,
+    StainDraw,
     StainJitter,
     cut_image,
-    jitter_stain,
+    draw_stain,
     resample,
+    restain,
 )
 from napari_genselfdiff.slides.geometry import Region
-from napari_genselfdiff.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
 
 InputRange = Literal["signed", "unit"]
+
+_MAX_TRIES = 8
+_GLASS, _BLACK = 230.0, 15.0  # of 255; mean of a patch with nothing in it
+_FAILURES_TOLD = 10
+_log = logging.getLogger(__name__)
+
+
+class Pending(NamedTuple):
+    """What is left to do to uint8 patches: stain as drawn per sample (or None), and scaling."""
+
+    draws: tuple[StainDraw, ...] | None
+    input_range: InputRange
+
+    def part(self, start: int, stop: int) -> Pending:
+        """The same for samples ``start`` to ``stop``."""
+        return self._replace(draws=None if self.draws is None else self.draws[start:stop])
+
+    def finish(self, images: Tensor) -> Tensor:
+        """Float patches ``(B, 3, H, W)`` in the input range from uint8 ones, on their device."""
+        values = images.float()
+        if self.draws is not None:
+            values = restain(values, self.draws)
+        if self.input_range == "unit":
+            return values.div_(255)
+        return values.div_(127.5).sub_(1)
 
 
 class Batch(NamedTuple):
@@ -39,6 +64,8 @@ class Batch(NamedTuple):
     ``images`` (B, 3, H, W) in [-1, 1] (or the recipe's [0, 1]); ``classes`` (B, H, W) int64,
     0 = background; ``distance`` (B, H, W) in [0, 1]; ``known`` (B, H, W) bool; ``indices`` the
     global sample indices. Unlabelled batches have no classes, distance or known pixels.
+
+    With ``pending``, images are uint8 in [0, 255] and `to` finishes them on the device.
     """
 
     images: Tensor
@@ -46,21 +73,27 @@ class Batch(NamedTuple):
     classes: Tensor | None = None
     distance: Tensor | None = None
     known: Tensor | None = None
+    pending: Pending | None = None
 
     def part(self, start: int, stop: int) -> Batch:
         """Samples ``start`` to ``stop`` of this batch."""
+        pending = None if self.pending is None else self.pending.part(start, stop)
         cut = [
             None if v is None else v[start:stop] for v in (self.classes, self.distance, self.known)
         ]
-        return Batch(self.images[start:stop], self.indices[start:stop], *cut)
+        images, indices = self.images[start:stop], self.indices[start:stop]
+        return Batch(images, indices, cut[0], cut[1], cut[2], pending)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device, images in channels-last order."""
-        images = self.images.to(device, memory_format=torch.channels_last)
+        """The same batch on a device, finished, images in channels-last order."""
+        images = self.images.to(device)
+        if self.pending is not None:
+            images = self.pending.finish(images)
+        images = images.contiguous(memory_format=torch.channels_last)
         rest = [
             None if v is None else v.to(device) for v in (self.classes, self.distance, self.known)
         ]
-        return Batch(images, self.indices, *rest)
+        return Batch(images, self.indices, rest[0], rest[1], rest[2])
 
 
 class Labels(NamedTuple):
@@ -71,18 +104,34 @@ class Labels(NamedTuple):
     known: NDArray[np.bool_]
 
 
-class Source(Protocol):
-    """One picture that patches can be cut from."""
+Truth = tuple[Tensor, Tensor, Tensor]  # classes, distance and known pixels of one patch
 
-    mpp: float | None
+
+class Source(Protocol):
+    """One picture that patches can be cut from; SlideError from any of it skips the picture."""
+
     stretch_x: float
     weight: float
 
     @property
+    def name(self) -> str: ...
+
+    @property
+    def mpp(self) -> float | None: ...
+
+    @property
     def shape(self) -> tuple[int, int]: ...
 
-    def window(self, region: Region) -> NDArray[np.uint8]:
-        """Pixels of a region that lies inside the picture, ``(h, w, 3)``."""
+    def spot(self, rng: np.random.Generator) -> tuple[float, float] | None:
+        """A random place (y, x) worth learning from, or None: anywhere."""
+        ...
+
+    def downsample_for(self, zoom: float) -> float:
+        """Downsample of the grid to read for patch pixels of ``zoom`` of the picture's."""
+        ...
+
+    def window(self, region: Region, downsample: float = 1.0) -> NDArray[np.uint8]:
+        """Pixels of a region of that grid that lies inside the picture, ``(h, w, 3)``."""
         ...
 
     def labels(self) -> Labels | None: ...
@@ -97,52 +146,23 @@ class ArraySource:
     truth: Labels | None = None
     stretch_x: float = 1.0
     weight: float = 1.0
+    name: str = "picture in memory"
 
     @property
     def shape(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
 
-    def window(self, region: Region) -> NDArray[np.uint8]:
+    def spot(self, rng: np.random.Generator) -> tuple[float, float] | None:
+        return None
+
+    def downsample_for(self, zoom: float) -> float:
+        return 1.0
+
+    def window(self, region: Region, downsample: float = 1.0) -> NDArray[np.uint8]:
         return self.image[region.slices]
 
     def labels(self) -> Labels | None:
         return self.truth
-
-
-class SlideCache:
-    """Keeps the most recently used slides open, so that any number of them costs the same."""
-
-    def __init__(self, limit: int = 1200) -> None:
-        self._slides: OrderedDict[Path, Slide] = OrderedDict()
-        self._limit = limit
-
-    def get(self, path: Path) -> Slide:
-        slide = self._slides.pop(path, None) or open_slide(path)
-        self._slides[path] = slide
-        if len(self._slides) > self._limit:
-            self._slides.popitem(last=False)[1].close()
-        return slide
-
-
-@dataclass
-class FileSource:
-    """A slide or plain image on disk, opened when it is first needed."""
-
-    path: Path
-    cache: SlideCache = field(repr=False)
-    mpp: float | None = None
-    stretch_x: float = 1.0
-    weight: float = 1.0
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.cache.get(self.path).shape
-
-    def window(self, region: Region) -> NDArray[np.uint8]:
-        return self.cache.get(self.path).read(region)
-
-    def labels(self) -> Labels | None:
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,8 +170,11 @@ class PatchConfig:
     """What patches look like: side in pixels, range of µm/px, how much they are varied.
 
     ``stride`` puts patches on a fixed grid of that many patch pixels inside the picture, as the
-    released code cuts them; None puts them anywhere. ``flips`` mirrors them, along both axes where
-    ``rotate`` is off. ``input_range`` is [-1, 1] (``signed``) or the released code's [0, 1].
+    released code cuts them; None puts them anywhere, in slides on tissue. ``mpp_range`` is for
+    pictures that say their pixel size, ``free_zoom`` (picture pixels per patch pixel) for others;
+    none is enlarged more than ``max_zoom`` times. ``skip_glass`` passes over empty and black
+    places. ``flips`` mirrors patches, along both axes where ``rotate`` is off. ``input_range`` is
+    [-1, 1] (``signed``) or the released code's [0, 1].
     """
 
     size: int = 256
@@ -178,41 +201,83 @@ class PatchConfig:
 
 
 class PatchSampler:
-    """Cuts patch number ``index``: which picture, where and how depend on (seed, index) alone."""
+    """Cuts patch number ``index``: which picture, where and how depend on (seed, index) alone.
+
+    A picture that cannot be read is reported once and passed over: the index then goes on with
+    its own stream of random numbers, so that every run over the same files has the same patches.
+    """
 
     def __init__(self, sources: Sequence[Source], config: PatchConfig, seed: int) -> None:
         if not sources:
             raise ConfigError("there is no image to train on; check the data list of the recipe")
         self.sources, self.config, self.seed = list(sources), config, seed
+        self.skipped: dict[str, str] = {}
         weights = np.array([source.weight for source in sources], np.float64)
         self._edges = np.cumsum(weights / weights.sum())
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """Patches of these global sample indices."""
         samples = [self.sample(index) for index in indices]
-        images = torch.stack([image for image, _ in samples])
-        if samples[0][1] is None:
-            return Batch(images, tuple(indices))
-        truths = [truth for _, truth in samples if truth is not None]
-        classes, distance, known = (torch.stack(parts) for parts in zip(*truths, strict=True))
-        return Batch(images, tuple(indices), classes, distance, known)
-
-    def sample(self, index: int) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor] | None]:
-        """Image ``(3, H, W)`` in the input range and (classes, distance, known) of one index."""
-        rng = np.random.default_rng([self.seed, index])
-        source = self.sources[
-            int(np.searchsorted(self._edges, rng.random()).clip(0, len(self.sources) - 1))
+        finished = [
+            Pending(None if draw is None else (draw,), self.config.input_range).finish(image[None])
+            for image, draw, _ in samples
         ]
-        for _ in range(8):
+        return _gathered(torch.cat(finished), indices, [truth for _, _, truth in samples])
+
+    def raw_batch(self, indices: Sequence[int]) -> Batch:
+        """The same patches as uint8, to be finished by ``Batch.to`` where the network is."""
+        samples = [self.sample(index) for index in indices]
+        draws = tuple(draw for _, draw, _ in samples if draw is not None)
+        batch = _gathered(
+            torch.stack([image for image, _, _ in samples]),
+            indices,
+            [truth for _, _, truth in samples],
+        )
+        return batch._replace(pending=Pending(draws or None, self.config.input_range))
+
+    def sample(self, index: int) -> tuple[Tensor, StainDraw | None, Truth | None]:
+        """Image ``(3, H, W)`` uint8, its stain, and (classes, distance, known) of one index.
+
+        Raises
+        ------
+        ConfigError
+            If none of the pictures can be used; says why.
+        """
+        for source, rng in self._tries(index):
+            try:
+                return self._cut_from(source, rng)
+            except (SlideError, OSError) as error:
+                self._skip(source, error)
+        raise ConfigError(self._nothing_left())
+
+    def _tries(self, index: int) -> Iterator[tuple[Source, np.random.Generator]]:
+        """Pictures drawn by weight; after some, all the others in order."""
+        number = 0
+        for attempt in range(_MAX_TRIES):
+            rng = np.random.default_rng([self.seed, index, attempt])
+            number = int(np.searchsorted(self._edges, rng.random(), side="right"))
+            number = min(number, len(self.sources) - 1)
+            yield self.sources[number], rng
+        for step in range(1, len(self.sources)):
+            rng = np.random.default_rng([self.seed, index, _MAX_TRIES + step])
+            yield self.sources[(number + step) % len(self.sources)], rng
+
+    def _cut_from(
+        self, source: Source, rng: np.random.Generator
+    ) -> tuple[Tensor, StainDraw | None, Truth | None]:
+        truth = source.labels()
+        for _ in range(_MAX_TRIES):
             placement = self._place(source, rng)
             image, top, left, window = self._cut(source, placement)
-            if not self.config.skip_glass or float(image.mean()) < 230:
+            mean = int(image.sum()) / image.numel()  # whole numbers: the same on any machine
+            if not self.config.skip_glass or _BLACK < mean < _GLASS:
                 break
-        truth = source.labels()
+        else:
+            if truth is None:
+                raise SlideError(f"{source.name}: nothing but glass or black where it was read")
         cut = None if truth is None else self._cut_labels(truth, placement, top, left, window)
-        if self.config.stain is not None:
-            image = jitter_stain(image, self.config.stain, rng)
-        return (image / 127.5 - 1 if self.config.input_range == "signed" else image / 255), cut
+        jitter = self.config.stain
+        return image, None if jitter is None else draw_stain(jitter, rng), cut
 
     def _place(self, source: Source, rng: np.random.Generator) -> Placement:
         config = self.config
@@ -220,20 +285,35 @@ class PatchSampler:
             zoom = math.exp(rng.uniform(*np.log(config.free_zoom)))
         else:
             zoom = math.exp(rng.uniform(*np.log(config.mpp_range))) / source.mpp
-        zoom = min(max(zoom, 1 / config.max_zoom), config.max_zoom)
+        if zoom * config.max_zoom < 0.99:
+            raise SlideError(
+                f"{source.name} has {source.mpp or 1 / zoom:g} µm per pixel, more than "
+                f"{config.max_zoom:g} times too coarse for patches of "
+                f"{config.mpp_range[0]:g}-{config.mpp_range[1]:g}"
+            )
         angle = rng.uniform(0, 2 * math.pi) if config.rotate else 0.0
-        height, width = source.shape
-        y, x = (self._centre(side, zoom, rng) for side in (height, width))
+        spot = source.spot(rng) if config.skip_glass and config.stride is None else None
+        y, x = (
+            self._centre(side, zoom / stretch, None if spot is None else spot[axis], rng)
+            for axis, (side, stretch) in enumerate(
+                zip(source.shape, (1.0, source.stretch_x), strict=True)
+            )
+        )
         mirror = config.flips and bool(rng.random() < 0.5)
         if config.flips and not config.rotate and rng.random() < 0.5:
             angle, mirror = math.pi, not mirror  # upside down: a half turn of the mirror image
         return Placement(y, x, zoom, angle, mirror, source.stretch_x)
 
-    def _centre(self, side: int, zoom: float, rng: np.random.Generator) -> float:
+    def _centre(
+        self, side: int, zoom: float, wanted: float | None, rng: np.random.Generator
+    ) -> float:
         """Where along a picture's side the patch has its centre, in pixels of the picture."""
         half = zoom * self.config.size / 2
+        low, high = min(half, side / 2), max(side - half, side / 2)
+        if wanted is not None:
+            return min(max(wanted, low), high)
         if self.config.stride is None or side < 2 * half:
-            return rng.uniform(min(half, side / 2), max(side - half, side / 2))
+            return rng.uniform(low, high)
         step = zoom * self.config.stride
         places = int((side - 2 * half) / step + 1e-9) + 1
         # pixel i has its centre at i, so the first patch, from pixel 0 on, has it at half - 0.5
@@ -242,20 +322,37 @@ class PatchSampler:
     def _cut(
         self, source: Source, placement: Placement
     ) -> tuple[Tensor, int, int, tuple[slice, slice]]:
+        downsample = source.downsample_for(placement.zoom)
+        shape = tuple(max(int(side / downsample), 1) for side in source.shape)
+        placement = placement.on_level(downsample)
         reach_y, reach_x = placement.reach(self.config.size)
         around = Region(
             int(placement.y) - reach_y, int(placement.x) - reach_x, 2 * reach_y, 2 * reach_x
         )
-        region = around.clipped(source.shape)
+        region = around.clipped((shape[0], shape[1]))
         if region is None:
             raise ConfigError(f"a patch was placed outside of its image of {source.shape} pixels")
-        window = source.window(region)
+        window = source.window(region, downsample)
         image = cut_image(window, placement, self.config.size, region.y, region.x)
-        return image, region.y, region.x, region.slices
+        return image.round_().to(torch.uint8), region.y, region.x, region.slices
+
+    def _skip(self, source: Source, error: Exception) -> None:
+        if source.name in self.skipped:
+            return
+        self.skipped[source.name] = str(error)
+        if len(self.skipped) <= _FAILURES_TOLD:
+            _log.warning("skipped: %s", error)
+        elif len(self.skipped) == _FAILURES_TOLD + 1:
+            _log.warning("more pictures are skipped; all are listed in the run's skipped.txt")
+
+    def _nothing_left(self) -> str:
+        reasons = list(self.skipped.values())
+        more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+        return f"none of {len(self.sources)} pictures can be used: {'; '.join(reasons[:3])}{more}"
 
     def _cut_labels(
         self, truth: Labels, placement: Placement, top: int, left: int, window: tuple[slice, slice]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Truth:
         rows, columns = placement.source_grid(self.config.size, top, left)
         classes = torch.from_numpy(np.ascontiguousarray(truth.classes[window]))[None]
         known = torch.from_numpy(np.ascontiguousarray(truth.known[window]))[None]
@@ -268,3 +365,11 @@ class PatchSampler:
             resample(distance, rows, columns, nearest=False)[0].clamp(0, 1),
             (resample(known, rows, columns, nearest=True)[0] > 0.5) & inside,
         )
+
+
+def _gathered(images: Tensor, indices: Sequence[int], truths: Sequence[Truth | None]) -> Batch:
+    known = [truth for truth in truths if truth is not None]
+    if not known:
+        return Batch(images, tuple(indices))
+    classes, distance, pixels = (torch.stack(parts) for parts in zip(*known, strict=True))
+    return Batch(images, tuple(indices), classes, distance, pixels)

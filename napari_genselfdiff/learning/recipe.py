@@ -37,12 +37,19 @@ class ImageSet(_Strict):
 
 
 class UnlabelledData(_Strict):
-    """Images or slides: a list of paths under ``root``, or everything in ``folders``."""
+    """Images or slides: a list of paths under ``root``, or everything in ``folders``.
+
+    Folders that are not full paths are taken from ``root`` where there is one. ``mpp`` (µm per
+    pixel) holds for files that do not say theirs; with ``need_mpp`` those are left out without
+    it, else they are cut at any zoom.
+    """
 
     root: str = ""
     list: str | None = None
     folders: tuple[str, ...] = ()
     sets: tuple[ImageSet, ...] = ()
+    mpp: float | None = Field(default=None, gt=0.05, lt=20)
+    need_mpp: bool = False
 
 
 class LabelledSet(_Strict):
@@ -135,9 +142,11 @@ def read_recipe(kind: type[Recipe], name: str | Path, overrides: list[str] | Non
         raise ConfigError(f"recipe {path.name}: {place}: {first['msg']}") from err
 
 
-def data_root(root: str) -> Path:
+def data_root(root: str, *, needed: bool = True) -> Path:
     """Folder that lists and images are relative to: the recipe's, or ``GENSELFDIFF_DATA``."""
     chosen = root or os.environ.get("GENSELFDIFF_DATA", "")
+    if not chosen and not needed:
+        return Path()
     if not chosen or not Path(chosen).is_dir():
         raise ConfigError(
             f"the data folder {chosen or '(none)'} does not exist; set GENSELFDIFF_DATA or pass "

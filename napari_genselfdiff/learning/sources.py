@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_genselfdiff.errors import ConfigError, GenSelfDiffError
-from napari_genselfdiff.learning.data import ArraySource, FileSource, Labels, SlideCache
+from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.data import ArraySource, Labels
+from napari_genselfdiff.learning.file_source import FileSource, TissueCache
 from napari_genselfdiff.learning.recipe import (
     ImageSet,
     LabelledData,
@@ -16,35 +19,40 @@ from napari_genselfdiff.learning.recipe import (
     UnlabelledData,
     data_root,
 )
+from napari_genselfdiff.learning.scan import IMAGES, find_pictures
+from napari_genselfdiff.learning.slide_cache import SlideCache
 from napari_genselfdiff.learning.targets import distance_target
 from napari_genselfdiff.slides.slide import open_slide
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-_IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
-_SLIDES = {".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms"}
+_log = logging.getLogger(__name__)
 
 
 def unlabelled_sources(data: UnlabelledData) -> list[FileSource]:
-    """One source for every image or slide of the recipe, opened when first needed."""
-    root = data_root(data.root)
+    """One source for every image or slide of the recipe, opened when first needed.
+
+    Raises
+    ------
+    ConfigError
+        If a listed file or a folder is missing, or the folders hold no picture.
+    """
+    root = data_root(data.root, needed=not data.folders)
     if data.list:
         paths = [root / line for line in read_list(root / data.list)]
+        missing = [path for path in paths if not path.exists()]
+        if missing or not paths:
+            raise ConfigError(
+                f"{len(missing)} of {len(paths)} images of {data.list} are missing under {root}"
+                + (f", the first is {missing[0].relative_to(root)}" if missing else "")
+            )
     else:
-        folders = [root / folder for folder in data.folders or (".",)]
-        kinds = _IMAGES | _SLIDES
-        paths = sorted(p for f in folders for p in f.rglob("*") if p.suffix.lower() in kinds)
-    missing = [path for path in paths if not path.exists()]
-    if missing or not paths:
-        raise ConfigError(
-            f"{len(missing)} of {len(paths)} images are missing under {root}"
-            + (f", the first is {missing[0].name}" if missing else "; the folder holds no images")
-        )
-    cache = SlideCache()
-    return [_file_source(path, root, data.sets, cache) for path in paths]
+        found = find_pictures([root / Path(f).expanduser() for f in data.folders or (".",)])
+        _log.info("%s", found.summary())
+        paths = found.pictures
+    caches = SlideCache(), TissueCache()
+    return [_file_source(path, root, data, caches) for path in paths]
 
 
 def labelled_sources(data: LabelledData) -> list[ArraySource]:
@@ -74,30 +82,29 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
 
 
 def _file_source(
-    path: Path, root: Path, sets: tuple[ImageSet, ...], cache: SlideCache
+    path: Path, root: Path, data: UnlabelledData, caches: tuple[SlideCache, TissueCache]
 ) -> FileSource:
-    inside = path.relative_to(root).as_posix()
-    for part in sets:
-        if inside.startswith(part.folder.rstrip("/") + "/"):
-            mpp = part.mpp if part.mpp is not None else _stored_mpp(path)
-            return FileSource(path, cache, mpp, part.stretch_x, part.weight)
-    return FileSource(path, cache, _stored_mpp(path))
-
-
-def _stored_mpp(path: Path) -> float | None:
-    if path.suffix.lower() not in _SLIDES | {".tif", ".tiff"}:
-        return None
-    try:
-        with open_slide(path) as slide:
-            return slide.mpp
-    except GenSelfDiffError:
-        return None
+    inside = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+    part = next(
+        (p for p in data.sets if inside.startswith(p.folder.rstrip("/") + "/")), ImageSet(folder="")
+    )
+    return FileSource(
+        path,
+        *caches,
+        given_mpp=part.mpp,
+        default_mpp=data.mpp,
+        need_mpp=data.need_mpp,
+        stretch_x=part.stretch_x,
+        weight=part.weight,
+    )
 
 
 def _labelled_set(root: Path, part: LabelledSet) -> list[ArraySource]:
     folder = root / part.folder
-    images = {p.stem: p for p in sorted((folder / "images").glob("*")) if p.suffix in _IMAGES}
-    masks = {p.stem: p for p in sorted((folder / "masks").glob("*")) if p.suffix in _IMAGES}
+    images = {
+        p.stem: p for p in sorted((folder / "images").glob("*")) if p.suffix.lower() in IMAGES
+    }
+    masks = {p.stem: p for p in sorted((folder / "masks").glob("*")) if p.suffix.lower() in IMAGES}
     stems = read_list(root / part.list) if part.list else sorted(images)
     lost = [stem for stem in stems if stem not in images or stem not in masks]
     if lost or not stems:

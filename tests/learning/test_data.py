@@ -5,13 +5,23 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.augment import DEFAULT_JITTER, Placement, cut_image, jitter_stain
+from napari_genselfdiff.errors import ConfigError, SlideError
+from napari_genselfdiff.learning.augment import (
+    DEFAULT_JITTER,
+    Placement,
+    StainDraw,
+    StainJitter,
+    cut_image,
+    draw_stain,
+    restain,
+)
 from napari_genselfdiff.learning.data import ArraySource, Labels, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.targets import distance_target
+from napari_genselfdiff.slides.geometry import Region
 from tests.learning import tiny
 
 
@@ -20,6 +30,7 @@ def sampler(seed: int = 0, **changes: object) -> PatchSampler:
     return PatchSampler([tiny.source(1), tiny.source(2)], config, seed)
 
 
+@settings(max_examples=25)
 @given(index=st.integers(0, 2**40))
 def test_the_same_index_gives_the_same_patch(index: int) -> None:
     first, again = sampler().batch([index]), sampler().batch([index])
@@ -86,10 +97,10 @@ def test_mirror_and_half_turn() -> None:
 
 def test_stain_jitter_stays_in_range_and_changes_something() -> None:
     image, _ = tiny.tissue(4)
-    plane = torch.from_numpy(image).permute(2, 0, 1).float()
+    plane = torch.from_numpy(image).permute(2, 0, 1).float()[None]
     rng = np.random.default_rng(0)
     for _ in range(20):
-        out = jitter_stain(plane, DEFAULT_JITTER, rng)
+        out = restain(plane, [draw_stain(DEFAULT_JITTER, rng)])
         assert out.shape == plane.shape
         assert float(out.min()) >= 0
         assert float(out.max()) <= 255
@@ -162,3 +173,119 @@ def test_unit_range_is_the_same_patch_between_0_and_1() -> None:
 def test_impossible_patches_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         PatchConfig(**wrong)  # type: ignore[arg-type]
+
+
+def slow_restain(image: NDArray[np.uint8], draw: StainDraw) -> NDArray[np.float64]:
+    """Stain, exposure and grain in float64 after the definition, pixel by pixel; no blur."""
+    density = -np.log((image.astype(np.float64) + 1) / 256)
+    out = np.exp(-(density @ draw.matrix.T.astype(np.float64) + draw.shift)) * 256 - 1
+    return out * draw.brightness
+
+
+def test_stain_is_what_its_definition_says() -> None:
+    """Concentrations scaled and shifted, seen through the moved stain colours."""
+    image, _ = tiny.tissue(4, 32)
+    rng = np.random.default_rng(3)
+    jitter = StainJitter(blur=0.0, noise=0.0)
+    draw = draw_stain(jitter, rng)
+    planes = torch.from_numpy(image).permute(2, 0, 1).float()[None]
+    found = restain(planes, [draw])[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(found, slow_restain(image, draw).clip(0, 255), atol=2e-3)
+    still = draw_stain(StainJitter(concentration=0, offset=0, basis=0, brightness=0, blur=0), rng)
+    np.testing.assert_allclose(still.matrix, np.eye(3), atol=1e-6)
+    np.testing.assert_allclose(still.shift, 0, atol=1e-7)
+
+
+def test_staining_a_batch_is_staining_one_by_one() -> None:
+    """Blur and grain fall on some samples only; the others must not notice."""
+    rng = np.random.default_rng(1)
+    jitter = StainJitter(blur=0.5)
+    draws = [draw_stain(jitter, rng) for _ in range(12)]
+    assert 0 < sum(bool(d.blur) for d in draws) < 12
+    assert 0 < sum(bool(d.grain) for d in draws) < 12
+    planes = torch.stack(
+        [torch.from_numpy(tiny.tissue(n, 48)[0]).permute(2, 0, 1) for n in range(12)]
+    ).float()
+    together = restain(planes, draws)
+    alone = torch.cat([restain(planes[n : n + 1], [draws[n]]) for n in range(12)])
+    assert float((together - alone).abs().max()) / 127.5 <= 1e-6
+
+
+@pytest.mark.parametrize("input_range", ["signed", "unit"])
+def test_patches_finished_on_the_device_are_those_finished_at_once(input_range: str) -> None:
+    """uint8 travels and is stained there; equal to 1e-6, also in micro-batches."""
+    cuts = sampler(input_range=input_range)
+    raw, whole = cuts.raw_batch(range(9)), cuts.batch(range(9))
+    assert raw.images.dtype == torch.uint8
+    finished = raw.to(torch.device("cpu"))
+    assert finished.pending is None
+    assert float((finished.images - whole.images).abs().max()) <= 1e-6
+    part = raw.part(3, 7).to(torch.device("cpu"))
+    assert part.indices == (3, 4, 5, 6)
+    assert float((part.images - whole.images[3:7]).abs().max()) <= 1e-6
+    assert finished.classes is not None
+    assert whole.classes is not None
+    assert torch.equal(finished.classes, whole.classes)
+
+
+@pytest.mark.gpu
+def test_patches_finished_on_a_gpu_are_those_of_the_cpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    raw = sampler().raw_batch(range(16))
+    there, here = (raw.to(torch.device(d)).images.cpu() for d in ("cuda", "cpu"))
+    assert float((there - here).abs().max()) <= 1e-5
+
+
+class Broken(ArraySource):
+    """A picture whose file fails in the middle: rows below 64 cannot be read."""
+
+    def window(self, region: Region, downsample: float = 1.0) -> NDArray[np.uint8]:
+        if region.y1 > 64:
+            raise SlideError(f"{self.name} is damaged")
+        return super().window(region, downsample)
+
+
+def with_broken(seed: int = 0) -> PatchSampler:
+    plain = PatchConfig(size=32, mpp_range=(0.25, 0.25), rotate=False)
+    broken = Broken(tiny.tissue(1)[0], 0.25, name="broken.svs")
+    return PatchSampler([broken, ArraySource(tiny.tissue(2)[0], 0.25)], plain, seed)
+
+
+def test_a_picture_that_fails_is_reported_once_and_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cuts = with_broken()
+    assert cuts.batch(range(40)).images.shape[0] == 40
+    assert cuts.skipped == {"broken.svs": "broken.svs is damaged"}
+    assert [r.message for r in caplog.records] == ["skipped: broken.svs is damaged"]
+
+
+def test_a_run_that_has_met_the_failure_and_one_that_has_not_agree() -> None:
+    whole, resumed = with_broken(), with_broken()
+    assert torch.equal(whole.batch(range(60)).images[30:], resumed.batch(range(30, 60)).images)
+
+
+def test_pictures_that_all_fail_are_an_error_that_says_why() -> None:
+    dead = [Broken(tiny.tissue(1)[0][60:], 0.25, name=f"{n}.svs") for n in range(5)]
+    cuts = PatchSampler(dead, PatchConfig(size=64, mpp_range=(0.25, 0.25)), 0)
+    with pytest.raises(ConfigError, match=r"none of 5 pictures.*svs is damaged.*and 2 more"):
+        cuts.batch([0])
+
+
+def test_a_picture_far_too_coarse_is_passed_over() -> None:
+    coarse = ArraySource(tiny.tissue(1)[0], 8.0, name="coarse.png")
+    cuts = PatchSampler([coarse, ArraySource(tiny.tissue(2)[0], 0.3)], PatchConfig(size=32), 0)
+    cuts.batch(range(8))
+    assert "too coarse" in cuts.skipped["coarse.png"]
+
+
+def test_glass_and_black_are_not_learned_from() -> None:
+    """Half of the picture is glass, a quarter black: every patch holds tissue."""
+    image = np.full((512, 512, 3), 245, np.uint8)
+    image[:256, :256] = np.tile(tiny.tissue(1)[0], (2, 2, 1))
+    image[256:, :256] = 0
+    plain = PatchConfig(size=32, mpp_range=(0.25, 0.25), stain=None)
+    images = PatchSampler([ArraySource(image, 0.25)], plain, 0).batch(range(40)).images
+    means = (images.mean(dim=(1, 2, 3)) + 1) * 127.5
+    assert 15 < float(means.min()) <= float(means.max()) < 230
