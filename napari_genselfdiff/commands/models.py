@@ -1,20 +1,20 @@
-"""``genselfdiff models``: what models there are, which is in use, and how they come and go."""
+"""``genselfdiff models``: the versions there are, which is in use, how they come and go."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_genselfdiff.commands import console
+from napari_genselfdiff.commands import console, models_compare
 
 if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.registry.registry import Registry
 
 app = typer.Typer(
-    cls=console.Commands, no_args_is_help=True, help="List, use, import and export models."
+    cls=console.Commands, no_args_is_help=True, help="List, compare, use, import and export models."
 )
 
 NameArg = Annotated[str, typer.Argument(help="Name or folder of a model.")]
@@ -30,17 +30,19 @@ def list_models(task: TaskOption = None, as_json: JsonFlag = False) -> None:
     in_use = _in_use(registry, models)
     problems = registry.problems()
     if as_json:
-        rows = [_row(m, registry, in_use) for m in models]
+        rows = [{**models_compare.facts(m, registry), "in_use": m.hash in in_use} for m in models]
         console.say_json({"schema": 1, "models": rows, "problems": problems})
         return
     if not models:
         console.note("There is no model" + (f" of the task {task}." if task else "."))
     else:
-        cells = [
-            ("*" if m.hash in in_use else "", m.card.name, m.card.task.name, m.card.created[:10])
-            for m in models
-        ]
-        console.table(("in use", "name", "task", "made"), cells)
+        cells = []
+        for model in models:
+            known = models_compare.facts(model, registry)
+            mark, made = "*" if model.hash in in_use else "", model.card.created[:10]
+            parent, judged = known["parent_name"] or "-", models_compare.verdict(model.card.gate)
+            cells.append((mark, model.card.name, model.card.task.name, made, parent, judged))
+        console.table(("in use", "name", "task", "made", "refined from", "verdict"), cells)
     for name, why in problems.items():
         console.complain(f"{name}: {why}")
 
@@ -63,6 +65,8 @@ def show(name: NameArg = "default", as_json: JsonFlag = False) -> None:
         "µm per pixel": f"{low:g}-{high:g}",
         "made": f"{model.card.created}, version {model.card.app_version}",
         "refined from": ", ".join(m.card.name for m in registry.lineage(model)[1:]) or "-",
+        "verdict": models_compare.verdict(model.card.gate),
+        "corrections": model.card.data_sha256 or "-",
         "learned from": "; ".join(f"{d.name} ({d.licence})" for d in model.card.data) or "-",
         "notes": model.card.notes or "-",
         "use": "research use only",
@@ -87,6 +91,21 @@ def rollback(
     """Go back to the model that was in use before."""
     model = _registry().rollback(task)
     console.say(f"{model.card.name} is in use for {task} again.")
+
+
+@app.command()
+def delete(
+    name: NameArg,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if other models were refined from it.")
+    ] = False,
+) -> None:
+    """Delete a model of your own; never a shipped one, nor the one in use."""
+    _registry().delete(name, force=force)
+    console.say(f"{name} is deleted.")
+
+
+app.command("compare")(models_compare.compare)
 
 
 @app.command("import")
@@ -131,7 +150,9 @@ def export(
 def _registry() -> Registry:
     from napari_genselfdiff.registry.registry import Registry
 
-    return Registry()
+    registry = Registry()
+    registry.clean()
+    return registry
 
 
 def _in_use(registry: Registry, models: list[Model]) -> set[str]:
@@ -145,17 +166,3 @@ def _in_use(registry: Registry, models: list[Model]) -> set[str]:
         except ModelFileError as err:
             console.complain(console.reason(err))
     return found
-
-
-def _row(model: Model, registry: Registry, in_use: set[str]) -> dict[str, Any]:
-    return {
-        "name": model.card.name,
-        "path": str(model.path),
-        "hash": model.hash,
-        "task": model.card.task.name,
-        "in_use": model.hash in in_use,
-        "bundled": registry.is_bundled(model),
-        "parent": model.card.parent,
-        "starter": model.card.starter,
-        "created": model.card.created,
-    }
