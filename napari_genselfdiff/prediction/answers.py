@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from napari_genselfdiff.prediction.instances import area_classes, foreground_mask, split_objects
+from napari_genselfdiff.prediction.instances import (
+    area_classes,
+    foreground_mask,
+    speck_side,
+    split_objects,
+)
+from napari_genselfdiff.prediction.tiles import tiles_for
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
 if TYPE_CHECKING:
@@ -20,6 +26,10 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.card import ModelCard
 
     Run = Callable[[NDArray[np.uint8]], Probabilities]
+    Floats = NDArray[np.float32]
+
+BLEND = 8
+"""Pixels on either side of a core's border in which neighbouring tiles fade into each other."""
 
 
 class Readable(Protocol):
@@ -34,25 +44,29 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TileAnswer:
-    """One tile's probabilities and the decision made from them; arrays cover ``tile.padded``.
+    """One tile's probabilities, and a first decision made from them alone, to show meanwhile.
 
-    ``probabilities`` is ``(1 + C, h, w)`` and ``distance`` ``(h, w)``, float16; ``classes`` holds
-    class values. The decision uses nothing but this tile, so that a pixel is foreground or not
-    whatever part of the slide is computed.
+    Arrays cover ``tile.padded``: ``probabilities`` and ``mean`` are ``(1 + C, h, w)``, ``distance``
+    ``(h, w)``, float32; ``classes`` holds class values. ``mean`` is averaged over flips and serves
+    the confidence only; it is the same array where nothing was averaged.
     """
 
     tile: Tile
-    probabilities: NDArray[np.float16]
-    distance: NDArray[np.float16]
+    probabilities: Floats
+    distance: Floats
+    mean: Floats
     classes: NDArray[np.uint8]
 
 
 class Labels(NamedTuple):
-    """Label maps of one region; ``objects`` is None for areas, ``confidence`` in [0, 1]."""
+    """Label maps of one region; ``objects`` is None for areas.
+
+    ``confidence`` is the probability in [0, 1] of the class that is drawn, background included.
+    """
 
     classes: NDArray[np.uint8]
     objects: NDArray[np.uint32] | None
-    confidence: NDArray[np.float16]
+    confidence: Floats
 
 
 class TileReader:
@@ -67,37 +81,41 @@ class TileReader:
         """Pixels ``(B, tile, tile, 3)``."""
         return np.stack([self._slide.read(t.padded, self.scale.downsample) for t in tiles])
 
+    def needed(self, region: Region) -> list[Tile]:
+        """Tiles that decide what a region of the model's grid shows, its centre's first.
+
+        Beside those it lies in, these are the ones that fade into it, and those that tell whether
+        a speck at its border goes on outside.
+        """
+        around = region.padded(speck_side(self.card, self.scale.mpp) + BLEND)
+        wanted = around.intersection(self._inside) or region
+        return tiles_for(wanted, self.card.tile, self.card.halo)
+
     def decide(self, tiles: Sequence[Tile], found: Probabilities) -> list[TileAnswer]:
         """Turn probabilities of a batch into answers."""
-        return [
-            self._decide(tile, probabilities, distance)
-            for tile, probabilities, distance in zip(tiles, *found, strict=True)
-        ]
+        return [self._decide(tile, found, number) for number, tile in enumerate(tiles)]
 
-    def _decide(
-        self, tile: Tile, probabilities: NDArray[np.float16], distance: NDArray[np.float16]
-    ) -> TileAnswer:
+    def _decide(self, tile: Tile, found: Probabilities, number: int) -> TileAnswer:
+        probabilities, distance = found.classes[number], found.distance[number]
+        averaged = found.mean is not found.classes
         if not self._inside.contains(tile.padded):
-            probabilities = probabilities.copy()
-            outside = np.ones(tile.padded.shape, bool)
-            slide = self._inside.intersection(tile.padded)
-            if slide is not None:
-                outside[slide.shifted(-tile.padded.y, -tile.padded.x).slices] = False
-            probabilities[0, outside] = 1
-            probabilities[1:, outside] = 0
-        classes = _tile_classes(probabilities, self.card, self.scale.mpp)
-        return TileAnswer(tile, probabilities, distance, classes)
+            probabilities = self._glass_outside(tile, probabilities)
+        mean = probabilities
+        if averaged:
+            mean = self._glass_outside(tile, found.mean[number])
+        classes = _classes(probabilities[1:], self.card, self.scale.mpp)
+        return TileAnswer(tile, probabilities, distance, mean, classes)
 
-
-def _tile_classes(
-    probabilities: NDArray[np.float16], card: ModelCard, mpp: float
-) -> NDArray[np.uint8]:
-    if card.task.kind == "areas":
-        return area_classes(probabilities, card)
-    mask = foreground_mask(1 - probabilities[0], card, mpp)
-    values = np.array([spec.value for spec in card.task.classes], np.uint8)
-    likely = np.argmax(probabilities[1:], axis=0) if len(values) > 1 else np.zeros((1, 1), np.intp)
-    return np.asarray(np.where(mask, values[likely], np.uint8(0)))
+    def _glass_outside(self, tile: Tile, probabilities: Floats) -> Floats:
+        """Probabilities with nothing but background beyond the slide's border."""
+        outside = np.ones(tile.padded.shape, bool)
+        slide = self._inside.intersection(tile.padded)
+        if slide is not None:
+            outside[slide.shifted(-tile.padded.y, -tile.padded.x).slices] = False
+        probabilities = probabilities.copy()
+        probabilities[0, outside] = 1
+        probabilities[1:, outside] = 0
+        return probabilities
 
 
 def assemble(answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: Region) -> Labels:
@@ -114,31 +132,95 @@ def assemble(answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: R
 
     Notes
     -----
-    Every pixel comes from the tile whose core holds it. Around the outermost cores their halos
-    serve as context, so that an object at the border is judged with its surroundings.
+    Around the outermost cores their halos serve as context, so that an object at the border is
+    judged with its surroundings.
+    """
+    reach = area.padded(card.halo)
+    inner = area.shifted(-reach.y, -reach.x).slices
+    joined = _blended(answers, card, reach)
+    classes_p, distance, mean = joined[:-2], joined[-2], joined[:-2]
+    if any(answer.mean is not answer.probabilities for answer in answers):
+        mean = _blended(answers, card, reach, averaged=True)[:-2]
+    objects = None
+    classes = _classes(classes_p, card, mpp)
+    if card.task.kind == "objects":
+        classes, objects = split_objects(classes > 0, distance, classes_p, card, mpp)
+    classes = classes[inner]
+    confidence = _of_drawn(mean[:, *inner], classes, card)
+    return Labels(classes, None if objects is None else objects[inner], confidence)
+
+
+def _blended(
+    answers: Sequence[TileAnswer], card: ModelCard, reach: Region, *, averaged: bool = False
+) -> Floats:
+    """Probability of every class and, after them, distance and weight: ``(C + 2, H, W)``.
+
+    Tiles fade into each other across the borders of their cores. They are added in the order of
+    the grid, so that not even rounding depends on the order they came in.
     """
     ordered = sorted(answers, key=lambda answer: (answer.tile.row, answer.tile.column))
-    reach = area.padded(card.halo)
-    channels = 1 + card.task.n_classes
-    probabilities = np.zeros((channels, *reach.shape), np.float16)
-    probabilities[0] = 1
-    distance = np.zeros(reach.shape, np.float16)
-    classes = np.zeros(reach.shape, np.uint8)
-    for core_only in (False, True):
-        for answer in ordered:
-            box = answer.tile.core if core_only else answer.tile.padded
-            common = box.intersection(reach)
-            if common is None:
-                continue
-            into = common.shifted(-reach.y, -reach.x).slices
-            padded = answer.tile.padded
-            part = common.shifted(-padded.y, -padded.x).slices
-            probabilities[:, *into] = answer.probabilities[:, *part]
-            distance[into] = answer.distance[part]
-            classes[into] = answer.classes[part]
-    objects = None
-    if card.task.kind == "objects":
-        classes, objects = split_objects(classes > 0, distance, probabilities[1:], card, mpp)
-    inner = area.shifted(-reach.y, -reach.x).slices
-    confidence = probabilities[:, *inner].max(axis=0)
-    return Labels(classes[inner], None if objects is None else objects[inner], confidence)
+    places = {(answer.tile.row, answer.tile.column) for answer in ordered}
+    found = np.zeros((card.task.n_classes + 2, *reach.shape), np.float32)
+    for answer in ordered:
+        tile = answer.tile
+        common = tile.padded.intersection(reach)
+        if common is None:
+            continue
+        row, column = tile.row, tile.column
+        beside = ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1))
+        above, below, left, right = (place in places for place in beside)
+        weight = np.outer(_fade(card, above, below), _fade(card, left, right))
+        part = common.shifted(-tile.padded.y, -tile.padded.x).slices
+        into = found[:, *common.shifted(-reach.y, -reach.x).slices]
+        weight = weight[part]
+        values = answer.mean if averaged else answer.probabilities
+        for channel, value in enumerate((*values[1:, *part], answer.distance[part])):
+            into[channel] += weight * value
+        into[-1] += weight
+    known = found[-1]
+    if len(places) < _grid_size(places):  # a gap, where the neighbours' weights miss one
+        np.divide(found[:-1], known, out=found[:-1], where=known > 0)
+    return found
+
+
+def _fade(card: ModelCard, before: bool, after: bool) -> Floats:
+    """Weight of a tile along one axis of its padded region; it fades where it has a neighbour."""
+    halo = card.halo
+    width = min(BLEND, halo, (card.tile - 2 * halo) // 2)
+    weight = np.ones(card.tile, np.float32)
+    ramp = (np.arange(2 * width, dtype=np.float32) + 0.5) / max(2 * width, 1)
+    if before:
+        weight[: halo - width] = 0
+        weight[halo - width : halo + width] = ramp
+    if after:
+        weight[card.tile - halo + width :] = 0
+        weight[card.tile - halo - width : card.tile - halo + width] = ramp[::-1]
+    return weight
+
+
+def _grid_size(places: set[tuple[int, int]]) -> int:
+    """Number of places of the smallest rectangle that holds these."""
+    rows, columns = [row for row, _ in places], [column for _, column in places]
+    if not places:
+        return 0
+    return (max(rows) - min(rows) + 1) * (max(columns) - min(columns) + 1)
+
+
+def _classes(probabilities: Floats, card: ModelCard, mpp: float) -> NDArray[np.uint8]:
+    """Class value of every pixel from the probabilities ``(C, H, W)`` without background."""
+    background = 1 - probabilities.sum(axis=0)
+    if card.task.kind == "areas":
+        return area_classes(np.concatenate([background[None], probabilities]), card)
+    mask = foreground_mask(1 - background, card, mpp)
+    values = np.array([spec.value for spec in card.task.classes], np.uint8)
+    if len(values) == 1:
+        return np.asarray(mask * values[0])
+    return np.asarray(np.where(mask, values[np.argmax(probabilities, axis=0)], np.uint8(0)))
+
+
+def _of_drawn(probabilities: Floats, classes: NDArray[np.uint8], card: ModelCard) -> Floats:
+    """Probability of the class that is drawn, for ``(C, H, W)`` without background."""
+    drawn = 1 - probabilities.sum(axis=0)
+    for spec, probability in zip(card.task.classes, probabilities, strict=True):
+        np.copyto(drawn, probability, where=classes == spec.value)
+    return np.asarray(np.clip(drawn, 0, 1))

@@ -9,6 +9,7 @@ slide gets the same borders whatever is computed together with it. It is also fa
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,19 +34,36 @@ def min_object_pixels(card: ModelCard, mpp: float) -> int:
     return max(1, round(card.min_object_um2 / mpp**2))
 
 
+def speck_side(card: ModelCard, mpp: float) -> int:
+    """Side of the square a speck fits into, twice that of a square object of the smallest size."""
+    return math.ceil(2 * math.sqrt(min_object_pixels(card, mpp)))
+
+
 def foreground_mask(foreground: NDArray[np.floating], card: ModelCard, mpp: float) -> Mask:
     """Pixels the model takes for an object, specks below the smallest object left out.
 
-    ``foreground`` is the probability ``(H, W)`` of any class but background.
+    ``foreground`` is the probability ``(H, W)`` of any class but background. A speck has fewer
+    pixels than the smallest object and fits into a square of :func:`speck_side` pixels, so that it
+    can be told from the end of something larger by looking that far.
     """
     mask: Mask = np.asarray(foreground >= card.foreground_threshold)
     smallest = min_object_pixels(card, mpp)
     if smallest == 1:
         return mask
-    parts, _ = ndimage.label(mask, structure=_EIGHT)
-    kept = np.bincount(parts.ravel()) >= smallest
-    kept[0] = False
-    return np.asarray(kept[parts])
+    inside = np.flatnonzero(mask)
+    number = ndimage.label(mask, structure=_EIGHT)[0].ravel()[inside]
+    sizes = np.bincount(number)
+    speck = sizes < smallest
+    few = speck[number]
+    spots, number = inside[few], number[few]
+    for place in np.divmod(spots, mask.shape[1]):
+        first = np.full(len(sizes), np.iinfo(np.int64).max)
+        last = np.full(len(sizes), -1)
+        np.minimum.at(first, number, place)
+        np.maximum.at(last, number, place)
+        speck &= last - first < speck_side(card, mpp)
+    mask.ravel()[spots[speck[number]]] = False
+    return mask
 
 
 def instances(
@@ -127,9 +145,10 @@ def area_classes(class_prob: NDArray[np.floating], card: ModelCard) -> NDArray[n
 def _split(mask: Mask, height: Floats, inside: Ints, threshold: float, smallest: int) -> Ints:
     """Object number from 1 of every pixel of ``inside``."""
     parts, count = ndimage.label(mask, structure=_EIGHT)
-    markers, marked = ndimage.label(mask & (height > threshold), structure=_EIGHT)
+    cores = mask & (height > threshold)
+    markers, marked = ndimage.label(cores, structure=_EIGHT)
     # Most parts hold one marker or none and are one object; only the others have to be divided.
-    peaks = np.flatnonzero(markers)
+    peaks = np.flatnonzero(cores)
     part_of = np.zeros(marked + 1, np.int64)
     part_of[markers.ravel()[peaks]] = parts.ravel()[peaks]
     crowded = np.bincount(part_of[1:], minlength=count + 1) > 1
@@ -200,10 +219,14 @@ def _links(flat: Floats, spots: Ints, basins: Ints, steps: tuple[int, ...]) -> t
         highs.append(np.maximum(a, b))
         passes.append(np.minimum(flat[spot], flat[spot + step]))
     low, high, top = np.concatenate(lows), np.concatenate(highs), np.concatenate(passes)
-    first = np.lexsort((high, low, -top))
-    low, high = low[first], high[first]
-    _, once = np.unique(low * (basins.max(initial=0) + 1) + high, return_index=True)
-    once.sort()
+    if low.size == 0:
+        return low, high
+    pair = low * (basins.max() + 1) + high
+    order = np.argsort(pair)
+    starts = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    # Pairs are in the order of their numbers now, which the stable sort keeps for equal passes.
+    best = np.argsort(-np.maximum.reduceat(top[order], starts), kind="stable")
+    once = order[starts[best]]
     return low[once], high[once]
 
 
@@ -253,4 +276,8 @@ def _join_small(number: Ints, sizes: Ints, links: tuple[Ints, Ints], smallest: i
         if first != second and min(area[first], area[second]) < smallest:
             joined[second] = first
             area[first] += area[second]
-    return np.array([find(item) for item in number.tolist()], np.int64)
+    while True:
+        further = joined[joined]
+        if np.array_equal(further, joined):
+            return np.asarray(joined[number])
+        joined = further

@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
 
 
+FLIPS = ((), (3,), (2,), (2, 3))
+"""Axes along which a batch (B, C, H, W) is flipped, in the order they are used."""
+
+
 class Probabilities(NamedTuple):
-    """What the network says of a batch, as float16 (half of the memory, fine enough to decide).
+    """What the network says of a batch: float32, rounded to what float16 can hold.
 
     ``classes`` is ``(B, 1 + C, H, W)``, background first; ``distance`` is ``(B, H, W)``. Both in
-    [0, 1].
+    [0, 1]. ``mean`` is like ``classes``, averaged over the profile's flips; the same array where
+    there is one only.
     """
 
-    classes: NDArray[np.float16]
-    distance: NDArray[np.float16]
+    classes: NDArray[np.float32]
+    distance: NDArray[np.float32]
+    mean: NDArray[np.float32]
 
 
 class Network:
@@ -64,16 +70,17 @@ class Network:
         if missing > 0:
             tiles = np.concatenate([tiles, np.repeat(tiles[:1], missing, axis=0)])
         try:
-            classes, distance = self._run(tiles)
+            found = self._run(tiles)
         except torch.OutOfMemoryError as err:
             raise JobFailedError(
                 f"the memory of {self._device} is not enough for {len(tiles)} tiles at once; "
                 "close other programs or use a profile with a smaller batch"
             ) from err
         kept = len(tiles) - max(missing, 0)
-        return Probabilities(classes[:kept].numpy(), distance[:kept].numpy())
+        classes, distance, mean = (values[:kept].numpy() for values in found)
+        return Probabilities(classes, distance, classes if found[2] is found[0] else mean)
 
-    def _run(self, tiles: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+    def _run(self, tiles: NDArray[np.uint8]) -> tuple[Tensor, Tensor, Tensor]:
         if torch.get_num_threads() != self._profile.threads:
             torch.set_num_threads(self._profile.threads)
         with ExitStack() as stack:
@@ -84,7 +91,23 @@ class Network:
                 stack.enter_context(torch.backends.cudnn.flags(deterministic=True))
             # A contiguous (B, H, W, 3) array seen as (B, 3, H, W) is channels last already.
             pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
-            answer = self._segmenter(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1)
+            x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+            answer = self._segmenter(x)
             classes = answer.logits.float().softmax(dim=1)
             distance = answer.distance.float().sigmoid()[:, 0]
-            return classes.half().contiguous().cpu(), distance.half().contiguous().cpu()
+            plain = _rounded(classes)
+            mean = plain if self._profile.flips == 1 else self._mean(x, classes)
+            return plain, _rounded(distance), mean
+
+    def _mean(self, x: Tensor, classes: Tensor) -> Tensor:
+        """Class probabilities averaged over the flips; the labels come from the first alone."""
+        total = classes
+        for axes in FLIPS[1 : self._profile.flips]:
+            seen = self._segmenter(x.flip(axes)).logits.float().softmax(dim=1)
+            total = total + seen.flip(axes)
+        return _rounded(total / self._profile.flips)
+
+
+def _rounded(values: Tensor) -> Tensor:
+    """Values as float16 holds them, which is fine enough to decide and half of the disk."""
+    return values.half().contiguous().cpu().float()

@@ -44,13 +44,17 @@ class Profile:
     threads
         Threads of the network on a CPU, 1 or more.
     batch
-        Tiles at once; 1 is fastest on a CPU.
+        Tiles at once.
+    flips
+        Views of every tile (1, 2 or 4) over which the confidence is averaged; the labels come
+        from the first alone.
     """
 
     device: str = "cpu"
     precision: Precision = "fp32"
     threads: int = 1
     batch: int = 1
+    flips: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what no machine can do."""
@@ -59,6 +63,8 @@ class Profile:
             raise ConfigError(f"profile device {self.device!r}; cpu, cuda or cuda:N is needed")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"profile precision {self.precision!r}; fp32 or bf16 is needed")
+        if self.flips not in (1, 2, 4):
+            raise ConfigError(f"profile flips {self.flips!r}; 1, 2 or 4 is needed")
         for field, most in (("threads", 1024), ("batch", 1024)):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:

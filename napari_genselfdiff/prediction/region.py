@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, JobFailedError
 from napari_genselfdiff.prediction.answers import Readable, TileAnswer, TileReader, assemble
-from napari_genselfdiff.prediction.tiles import Tile, model_downsample, tiles_for
+from napari_genselfdiff.prediction.tiles import Tile, model_downsample
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class RegionDone:
         Of the model's grid.
     classes, objects, confidence
         Of ``region.shape``: class values, ids from 1 (None for areas), and the probability of the
-        most probable class.
+        class that is drawn.
     seconds
         Time spent on "read", "network", "instances" and "total".
     warning
@@ -142,7 +142,7 @@ def predict_region(
     scale = model_downsample(slide.mpp, model.card.mpp_range)
     region = _on_grid(slide, region0, scale.downsample)
     reader, network = TileReader(slide, model.card, scale), Network(segmenter, profile)
-    tiles = tiles_for(region, model.card.tile, model.card.halo)
+    tiles = reader.needed(region)
     answers: list[TileAnswer] = []
     watch.lap("prepare")
     for batch in batches(tiles, profile.batch):
@@ -157,7 +157,9 @@ def predict_region(
         for answer in fresh:
             answers.append(answer)
             eta = watch.elapsed / len(answers) * (len(tiles) - len(answers))
-            yield _preview(answer, region, scale.downsample, len(answers), len(tiles), eta)
+            preview = _preview(answer, region, scale.downsample, len(answers), len(tiles), eta)
+            if preview is not None:
+                yield preview
         watch.skip()
     labels = assemble(answers, model.card, scale.mpp, _cores(tiles))
     cut = region.shifted(-_cores(tiles).y, -_cores(tiles).x).slices
@@ -169,7 +171,7 @@ def predict_region(
         scale.mpp,
         labels.classes[cut].copy(),
         objects,
-        labels.confidence[cut].copy(),
+        labels.confidence[cut].astype(np.float16),
         watch.seconds | {"total": watch.elapsed},
         scale.warning,
     )
@@ -240,11 +242,17 @@ def to_store_window(
 
 def renumbered(objects: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Objects numbered from 1 in the order of their first pixel; 0 stays 0."""
-    ids, first, inverse = np.unique(objects.ravel(), return_index=True, return_inverse=True)
-    first[ids == 0] = -1
-    number = np.empty(len(ids), np.uint32)
-    number[np.argsort(first)] = np.arange(len(ids)) + (0 if (ids == 0).any() else 1)
-    return np.asarray(number[inverse].reshape(objects.shape))
+    inside = np.flatnonzero(objects)
+    if inside.size == 0:
+        return np.zeros(objects.shape, np.uint32)
+    ids = objects.ravel()[inside]
+    first = np.full(int(ids.max()) + 1, -1, np.int64)
+    first[ids[::-1]] = inside[::-1]  # of a repeated index the last assignment stays
+    present = np.flatnonzero(first >= 0)
+    number = np.zeros(len(first), np.uint32)
+    number[present[np.argsort(first[present])]] = np.arange(1, len(present) + 1)
+    renamed: NDArray[np.uint32] = number[objects]
+    return renamed
 
 
 def batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
@@ -271,10 +279,11 @@ def _on_grid(slide: Readable, region0: Region, downsample: float) -> Region:
 
 def _preview(
     answer: TileAnswer, region: Region, downsample: float, done: int, total: int, eta_s: float
-) -> TileDone:
+) -> TileDone | None:
+    """What a tile shows of the region; None for one that only fades into it."""
     core = answer.tile.core.intersection(region)
     if core is None:
-        raise ConfigError(f"tile {answer.tile.core} is outside the region {region}")
+        return None
     padded = answer.tile.padded
     classes = answer.classes[core.shifted(-padded.y, -padded.x).slices].copy()
     return TileDone(core, downsample, classes, done, total, eta_s)

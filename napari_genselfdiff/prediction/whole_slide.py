@@ -251,7 +251,7 @@ def _block_labels(
         plan.scale.mpp,
         labels.classes[cut],
         objects,
-        labels.confidence[cut],
+        labels.confidence[cut].astype(np.float16),
     )
     return done, owned
 

@@ -8,7 +8,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.segmentation import watershed
 
-from napari_genselfdiff.prediction.instances import area_classes, foreground_mask, instances
+from napari_genselfdiff.prediction.instances import (
+    area_classes,
+    foreground_mask,
+    instances,
+    speck_side,
+)
 from tests.prediction.synthetic import blobs, make_card
 
 MPP = 0.5
@@ -87,7 +92,9 @@ def test_every_foreground_pixel_has_an_object_of_at_least_the_smallest_size(seed
     assert objects.dtype == np.uint32
     if mask.any():
         sizes = np.bincount(objects.ravel())[1:]
-        assert sizes.min() >= 20
+        for number in np.flatnonzero(sizes < 20) + 1:  # then it is long and thin
+            place = ndimage.find_objects((objects == number).astype(np.int8))[0]
+            assert max(part.stop - part.start for part in place) >= speck_side(card, MPP) == 9
         parts = [ndimage.label(objects == i, structure=EIGHT)[1] for i in range(1, len(sizes) + 1)]
         assert set(parts) == {1}, "an object in two pieces"
 
@@ -100,6 +107,18 @@ def test_specks_are_left_out() -> None:
     assert not objects[:6].any()
     assert not classes[:6].any()
     assert (objects[8:14, 8:14] == 1).all()
+
+
+def test_whether_something_is_a_speck_is_seen_from_nearby() -> None:
+    """A thin line is kept, however it is cut, because its ends cannot be seen from everywhere."""
+    foreground = np.zeros((40, 40), np.float32)
+    foreground[10, 10:19] = 1  # 9 px: a speck may be 7 px long
+    foreground[20, 10:16] = 1
+    card = make_card()
+    assert speck_side(card, MPP) == 7
+    found = foreground_mask(foreground, card, MPP)
+    assert found[10, 10:19].all()
+    assert not found[20].any()
 
 
 def test_foreground_without_a_core_is_still_an_object() -> None:
