@@ -2,28 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtGui import QColor, QImage, QPixmap
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout
 
+from napari_genselfdiff.widgets.comparison import Comparison
+from napari_genselfdiff.widgets.drawing import drawn_over, enlarged, pixmap
 from napari_genselfdiff.widgets.look import GAP, notice, plain_button, row, text, tint
-from napari_genselfdiff.widgets.outlines import border
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
 
-    from napari_genselfdiff.registry.card import TaskSpec
+    from numpy.typing import NDArray
+    from qtpy.QtGui import QMouseEvent
+
     from napari_genselfdiff.session.refining import Outcome
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.widgets.controller import Controller
 
 SIDE = 134
 PLACE = 128  # pixels of the picture shown, so that single nuclei can be judged
-ENLARGED = 2
-_AREA_SHARE = 0.35
+
+
+class Picture(QLabel):
+    """A small picture that does something when it is clicked."""
+
+    def __init__(self, on_click: Callable[[], None]) -> None:
+        super().__init__()
+        self._on_click = on_click
+        self.setFixedSize(SIDE, SIDE)
+        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setToolTip(
+            "A checked place as the old and the new model see it.\n"
+            "Inside the white frame it was kept aside: the new model never learned from it.\n"
+            "Click to see it large."
+        )
+
+    def mouseReleaseEvent(self, event: QMouseEvent | None) -> None:
+        """Tell of a click (Qt's name for it)."""
+        super().mouseReleaseEvent(event)
+        self._on_click()
 
 
 class ResultCard(QFrame):
@@ -40,18 +61,13 @@ class ResultCard(QFrame):
         outer.setContentsMargins(8, 8, 8, 8)
         outer.setSpacing(GAP)
         self.verdict = notice("plain")
-        self.before, self.after = QLabel(), QLabel()
+        self.before, self.after = Picture(self.compare), Picture(self.compare)
+        self.comparison: Comparison | None = None
         pictures = QGridLayout()
         pictures.setSpacing(4)
         for column, (title, picture) in enumerate((("Before", self.before), ("After", self.after))):
             pictures.addWidget(text(title, bold=True), 0, column)
             pictures.addWidget(picture, 1, column)
-            picture.setFixedSize(SIDE, SIDE)
-            picture.setAlignment(Qt.AlignmentFlag.AlignCenter)
-            picture.setToolTip(
-                "A checked place as the old and the new model see it.\n"
-                "Inside the white frame it was kept aside: the new model never learned from it."
-            )
         self.numbers = text(small=True)
         self.use_button = plain_button("Use", "Use the refined model", controller.use_new)
         self.keep_button = plain_button(
@@ -76,17 +92,24 @@ class ResultCard(QFrame):
         part = telling_place(picture.before, picture.after, picture.known)
         for label, classes in ((self.before, picture.before), (self.after, picture.after)):
             drawn = drawn_over(
-                _enlarged(picture.image[part]),
-                _enlarged(classes[part]),
+                enlarged(picture.image[part]),
+                enlarged(classes[part]),
                 self._session.task,
-                _enlarged(picture.known[part]),
+                enlarged(picture.known[part]),
             )
-            label.setPixmap(_pixmap(drawn, SIDE))
+            label.setPixmap(pixmap(drawn, SIDE))
         self.numbers.setText(numbers(outcome))
         self.use_button.setText("Use" if verdict.accepted else "Use anyway")
         self.use_button.setEnabled(not outcome.in_use)
         self.keep_button.setText("Go back" if outcome.in_use else "Keep old")
         self.keep_button.setEnabled(outcome.in_use or not outcome.decided)
+
+    def compare(self) -> None:
+        """Open the place in a window of its own."""
+        outcome = self._session.refining.outcome
+        if outcome is not None:
+            self.comparison = Comparison(outcome.result.picture, self._session.task, self)
+            self.comparison.show()
 
 
 def numbers(outcome: Outcome) -> str:
@@ -117,46 +140,6 @@ def telling_place(
     )
     y, x = np.unravel_index(int(whole.argmax()), whole.shape)
     return slice(int(y), int(y) + side_y), slice(int(x), int(x) + side_x)
-
-
-def _enlarged(values: NDArray[Any]) -> NDArray[Any]:
-    """Twice as large, so that outlines are thin."""
-    return values.repeat(ENLARGED, axis=0).repeat(ENLARGED, axis=1)
-
-
-def drawn_over(
-    image: NDArray[np.uint8],
-    classes: NDArray[np.uint8],
-    task: TaskSpec,
-    frame: NDArray[np.bool_] | None = None,
-) -> NDArray[np.uint8]:
-    """Draw classes over a picture: outlines of objects, areas as a tint; (h, w, 3) uint8.
-
-    ``frame`` marks pixels that get a white rim.
-    """
-    drawn = image.copy()
-    for spec in task.classes:
-        mask = classes == spec.value
-        color = np.array(QColor(spec.color).getRgb()[:3], np.float32)
-        if task.kind == "objects":
-            drawn[border(mask.astype(np.uint32))] = color
-        else:
-            drawn[mask] = (1 - _AREA_SHARE) * drawn[mask] + _AREA_SHARE * color
-    if frame is not None and frame.any():
-        drawn[border(frame.astype(np.uint32), 1)] = 255
-    return drawn
-
-
-def _pixmap(image: NDArray[np.uint8], side: int) -> QPixmap:
-    height, width = image.shape[:2]
-    data = np.ascontiguousarray(image)
-    picture = QImage(data.tobytes(), width, height, 3 * width, QImage.Format.Format_RGB888)
-    return QPixmap.fromImage(picture).scaled(
-        side,
-        side,
-        Qt.AspectRatioMode.KeepAspectRatio,
-        Qt.TransformationMode.SmoothTransformation,
-    )
 
 
 def _in_use(outcome: Outcome) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari import Viewer
-    from qtpy.QtWidgets import QAbstractButton
+    from qtpy.QtWidgets import QWidget
 
     from napari_genselfdiff.widgets.panel import AnnotateSlide
 
@@ -72,9 +72,9 @@ class Hand:
             self.rest(0.02)
         return time.monotonic() - start
 
-    def click(self, button: QAbstractButton) -> None:
-        """Click a button of the panel."""
-        _TEST.mouseClick(button, Qt.MouseButton.LeftButton)
+    def click(self, widget: QWidget) -> None:
+        """Click a button or another part of the panel."""
+        _TEST.mouseClick(widget, Qt.MouseButton.LeftButton)
         self.rest()
 
     def key(self, keys: str) -> None:

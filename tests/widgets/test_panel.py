@@ -208,6 +208,12 @@ def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) ->
     picture = card.before.pixmap()
     assert picture is not None
     assert not picture.isNull()
+    looking.click(card.before)
+    assert card.comparison is not None
+    assert card.comparison.isVisible()
+    assert set(card.comparison.pictures) == {"Before", "After", "As you left it"}
+    assert not any(p.pixmap().isNull() for p in card.comparison.pictures.values())
+    card.comparison.close()
     looking.click(card.use_button)
     assert session.model is not None
     assert session.model != old
