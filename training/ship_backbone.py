@@ -29,10 +29,7 @@ def main(run: Path, hours: float) -> None:
     seen = (run / "log.csv").read_text().splitlines()[-1].split(",")[0]
     fields = {
         "name": "backbone",
-        "schedule": recipe.noise.schedule,
-        "timesteps": recipe.noise.timesteps,
-        "prediction": recipe.prediction,
-        "weighting": recipe.weighting,
+        **recipe.card_fields(),
         "mpp_range": recipe.patch.mpp_range,
         "images_seen": int(float(seen)),
         "hours": hours,

@@ -1,4 +1,4 @@
-"""One time-conditioned U-Net with two presets: ``paper`` and ``fast``."""
+"""One time-conditioned U-Net with presets: ``paper``, ``paper_skip`` and ``fast``."""
 
 from __future__ import annotations
 
@@ -77,6 +77,8 @@ class UNetConfig:
 
 PRESETS: dict[str, UNetConfig] = {
     "paper": UNetConfig(),
+    # The same with its one structural defect mended: the decoder reads the full resolution too.
+    "paper_skip": UNetConfig(preset="paper_skip", join_first_skip=True),
     "fast": UNetConfig(
         preset="fast",
         dims=(32, 64, 128, 256),

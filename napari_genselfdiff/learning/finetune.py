@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_genselfdiff.backbone.heads import Segmenter
+from napari_genselfdiff.backbone.init import initialise
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.backbone.weights import read_state, write_weights
 from napari_genselfdiff.errors import ConfigError, ModelFileError
+from napari_genselfdiff.learning.companion import (
+    Accompanied,
+    AccompaniedSegmenter,
+    without_companion,
+)
 from napari_genselfdiff.learning.data import PatchSampler
 from napari_genselfdiff.learning.loop import Report, TrainState
 from napari_genselfdiff.learning.run import RunFolder, run
@@ -19,6 +25,9 @@ from napari_genselfdiff.learning.sources import labelled_sources
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torch import nn
+
+    from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.learning.recipe import FinetuneRecipe
 
 
@@ -37,19 +46,34 @@ def finetune(
     """
     folder = RunFolder(out, recipe, resume=resume)
     torch.manual_seed(recipe.loop.seed)
-    model = start_segmenter(recipe)
+    model, objective = start(recipe)
     sampler = PatchSampler(labelled_sources(recipe.data), recipe.patch, recipe.loop.seed)
     state = TrainState.create(model, recipe.loop, device)
     yield from run(
         folder,
         state,
         sampler.batch,
-        recipe.loss,
+        objective,
         recipe.loop,
         every_images=recipe.snapshots.every_images,
-        snapshot=lambda: write_weights(out / "weights.safetensors", state.ema.model),
+        snapshot=lambda: write_weights(
+            out / "weights.safetensors", without_companion(state.ema.model)
+        ),
         should_stop=should_stop,
     )
+
+
+def start(recipe: FinetuneRecipe) -> tuple[nn.Module, Objective]:
+    """The model to train and what it is trained on, with a companion if the recipe has one."""
+    segmenter = start_segmenter(recipe)
+    if recipe.companion is None:
+        return segmenter, recipe.loss
+    model = AccompaniedSegmenter(segmenter)
+    initialise(model.noise_head, recipe.init)
+    if recipe.start != "scratch":
+        _load(model.noise_head, "head.", _start_file(recipe.start), recipe.preset)
+    pretext = recipe.companion.build(recipe.loop.seed)
+    return model, Accompanied(recipe.loss, pretext, recipe.companion.weight)
 
 
 def start_segmenter(recipe: FinetuneRecipe) -> Segmenter:
@@ -57,6 +81,7 @@ def start_segmenter(recipe: FinetuneRecipe) -> Segmenter:
     if recipe.preset not in PRESETS:
         raise ConfigError(f"the preset must be one of {', '.join(PRESETS)}, got {recipe.preset!r}")
     model = Segmenter(PRESETS[recipe.preset], recipe.task.n_classes, recipe.timestep)
+    initialise(model, recipe.init)
     if recipe.start != "scratch":
         load_unet(model, _start_file(recipe.start))
     return model
@@ -64,14 +89,16 @@ def start_segmenter(recipe: FinetuneRecipe) -> Segmenter:
 
 def load_unet(model: Segmenter, path: Path) -> None:
     """Take the U-Net of a backbone's weights file; ModelFileError when it does not fit."""
-    state = read_state(path)
-    ours = model.unet.state_dict()
-    unet = {k.removeprefix("unet."): v for k, v in state.items() if k.startswith("unet.")}
-    if unet.keys() != ours.keys() or any(unet[k].shape != ours[k].shape for k in ours):
-        raise ModelFileError(
-            f"{path} is the backbone of another network than {model.config.preset}"
-        )
-    model.unet.load_state_dict(unet)
+    _load(model.unet, "unet.", path, model.config.preset)
+
+
+def _load(module: nn.Module, prefix: str, path: Path, preset: str) -> None:
+    """Weights of a backbone's file whose names begin with ``prefix``, into ``module``."""
+    ours = module.state_dict()
+    state = {k.removeprefix(prefix): v for k, v in read_state(path).items() if k.startswith(prefix)}
+    if state.keys() != ours.keys() or any(state[k].shape != ours[k].shape for k in ours):
+        raise ModelFileError(f"{path} is the backbone of another network than {preset}")
+    module.load_state_dict(state)
 
 
 def _start_file(start: str) -> Path:

@@ -36,10 +36,7 @@ def finish_backbone(recipe: PretrainRecipe, out: Path) -> Backbone:
     read_weights(out / WEIGHTS_FILE, denoiser)
     fields = {
         "name": recipe.name,
-        "schedule": recipe.noise.schedule,
-        "timesteps": recipe.noise.timesteps,
-        "prediction": recipe.prediction,
-        "weighting": recipe.weighting,
+        **recipe.card_fields(),
         "mpp_range": recipe.patch.mpp_range,
         "images_seen": images_seen(out),
         "data": _sources(part.folder for part in recipe.data.sets),

@@ -1,7 +1,7 @@
-"""Segmentation losses on known pixels, one value per sample.
+"""Losses, one value per sample: segmentation on known pixels, and likeness of images.
 
-Every loss divides by the sample's own known pixels, so that splitting a batch changes nothing,
-and an unknown pixel gets a gradient of exactly zero.
+Every segmentation loss divides by the sample's own known pixels, so that splitting a batch
+changes nothing, and an unknown pixel gets a gradient of exactly zero.
 """
 
 from __future__ import annotations
@@ -68,6 +68,23 @@ def distance_loss(logit: Tensor, target: Tensor, known: Tensor) -> Tensor:
     return _mean_known(value - floor, known)
 
 
+def dissimilarity(answer: Tensor, target: Tensor) -> Tensor:
+    """(1 - SSIM) / 2 of images ``(B, C, H, W)`` in [-1, 1], ``(B,)`` in [0, 1].
+
+    Wang et al. (2004), eq. 13, under a 5 × 5 Gaussian window of deviation 1.5.
+    """
+    answer, target = at_least_fp32(answer), at_least_fp32(target)
+    small, less_small = (2 * 0.01) ** 2, (2 * 0.03) ** 2
+    mean_a, mean_b = _local_mean(answer, 5), _local_mean(target, 5)
+    variance_a = _local_mean(answer**2, 5) - mean_a**2
+    variance_b = _local_mean(target**2, 5) - mean_b**2
+    covariance = _local_mean(answer * target, 5) - mean_a * mean_b
+    likeness = (2 * mean_a * mean_b + small) * (2 * covariance + less_small)
+    likeness = likeness / (mean_a**2 + mean_b**2 + small)
+    likeness = likeness / (variance_a + variance_b + less_small)
+    return (1 - likeness).mean(dim=(1, 2, 3)) / 2
+
+
 def at_least_fp32(values: Tensor) -> Tensor:
     """Half precision raised to fp32, anything else as it is."""
     return values.float() if values.itemsize < 4 else values
@@ -80,15 +97,19 @@ def _mean_known(values: Tensor, known: Tensor) -> Tensor:
 
 def _standardised(plane: Tensor, stability: float) -> Tensor:
     """(value - local mean + C) / (local deviation + C) of every channel."""
-    offsets = torch.tensor([1.0, 0.0, 1.0], device=plane.device, dtype=plane.dtype)
-    axis = torch.exp(-offsets / (2 * 1.5**2))
-    kernel = torch.outer(axis, axis) / axis.sum() ** 2
-    kernel = kernel.expand(plane.shape[1], 1, 3, 3)
-
-    def local(values: Tensor) -> Tensor:
-        padded = F.pad(values, (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(padded, kernel, groups=plane.shape[1])
-
-    mean = local(plane)
-    deviation = (local(plane**2) - mean**2).clamp_min(0).sqrt()
+    mean = _local_mean(plane, 3)
+    deviation = (_local_mean(plane**2, 3) - mean**2).clamp_min(0).sqrt()
     return (plane - mean + stability) / (deviation + stability)
+
+
+def _local_mean(planes: Tensor, size: int) -> Tensor:
+    """Mean under a ``size`` × ``size`` Gaussian window of deviation 1.5, of every channel.
+
+    Never in half precision: the variance is a small difference of two of these.
+    """
+    offsets = torch.arange(size, device=planes.device, dtype=planes.dtype) - size // 2
+    axis = torch.exp(-(offsets**2) / (2 * 1.5**2))
+    kernel = (torch.outer(axis, axis) / axis.sum() ** 2).expand(planes.shape[1], 1, size, size)
+    with torch.autocast(planes.device.type, enabled=False):
+        padded = F.pad(planes, (size // 2,) * 4, mode="replicate")
+        return F.conv2d(padded, kernel, groups=planes.shape[1])

@@ -1,4 +1,4 @@
-"""What the optimisation loop minimises: denoising or segmentation."""
+"""What the optimisation loop minimises: an objective; denoising and segmentation are two."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from napari_genselfdiff.backbone.sampler import ddim
 from napari_genselfdiff.errors import TrainingError
-from napari_genselfdiff.learning import losses
+from napari_genselfdiff.learning import losses, released_losses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_genselfdiff.backbone.heads import SegmentationOutput
     from napari_genselfdiff.backbone.noise import NoiseSchedule, Prediction, Weighting
     from napari_genselfdiff.learning.data import Batch
 
@@ -152,7 +153,8 @@ def sample_generator(seed: int, index: int, device: torch.device | str = "cpu") 
 class Segmentation:
     """Structural similarity + focal loss (the method's), soft Dice and the distance cue.
 
-    Each number weighs one part; only known pixels count.
+    Each number weighs one part; only known pixels count. ``released_focal`` and
+    ``released_structural`` take these two as the released code computes them, defects included.
     """
 
     focal: float = 1.0
@@ -160,15 +162,23 @@ class Segmentation:
     dice: float = 0.5
     distance: float = 1.0
     gamma: float = 2.0
+    released_focal: bool = False
+    released_structural: bool = False
 
     def __call__(self, model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.score(model(batch.images), batch)
+
+    def score(self, output: SegmentationOutput, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss per sample ``(B,)`` of a segmenter's output, with named parts."""
         if batch.classes is None or batch.distance is None or batch.known is None:
             raise TrainingError("segmentation needs labelled patches, got unlabelled ones")
-        logits, distance = model(batch.images)
+        logits, distance = output
         truth = (batch.classes, batch.known)
+        focal = (released_losses if self.released_focal else losses).focal
+        structural = (released_losses if self.released_structural else losses).structural_similarity
         parts = {
-            "focal": losses.focal(logits, *truth, gamma=self.gamma) * self.focal,
-            "structural": losses.structural_similarity(logits, *truth) * self.structural,
+            "focal": focal(logits, *truth, gamma=self.gamma) * self.focal,
+            "structural": structural(logits, *truth) * self.structural,
             "dice": losses.soft_dice(logits, *truth) * self.dice,
             "distance": losses.distance_loss(distance, batch.distance, batch.known) * self.distance,
         }

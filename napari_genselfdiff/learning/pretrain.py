@@ -1,4 +1,4 @@
-"""Pre-training: the backbone learns to denoise tissue, without labels."""
+"""Pre-training: the backbone learns to mend damaged tissue, without labels."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_genselfdiff.backbone.heads import Denoiser
-from napari_genselfdiff.backbone.noise import NoiseSchedule
+from napari_genselfdiff.backbone.init import initialise
 from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
 from napari_genselfdiff.backbone.weights import write_weights
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.data import PatchSampler
 from napari_genselfdiff.learning.loop import Report, TrainState
-from napari_genselfdiff.learning.objectives import Denoising
 from napari_genselfdiff.learning.run import RunFolder, run
 from napari_genselfdiff.learning.sources import unlabelled_sources
 
@@ -41,9 +40,9 @@ def pretrain(
     folder = RunFolder(out, recipe, resume=resume)
     torch.manual_seed(recipe.loop.seed)
     model = Denoiser(_preset(recipe.preset))
+    initialise(model, recipe.init)
     sampler = PatchSampler(unlabelled_sources(recipe.data), recipe.patch, recipe.loop.seed)
-    schedule = NoiseSchedule(recipe.noise)
-    objective = Denoising(schedule, recipe.weighting, recipe.prediction, recipe.loop.seed)
+    objective = recipe.build(recipe.loop.seed)
     state = TrainState.create(model, recipe.loop, device)
 
     def snapshot() -> None:

@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_genselfdiff.backbone.noise import NoiseConfig, Prediction, Weighting
+from napari_genselfdiff.backbone.init import Init
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.augment import StainJitter
+from napari_genselfdiff.learning.companion import CompanionConfig
 from napari_genselfdiff.learning.data import PatchConfig
 from napari_genselfdiff.learning.loop import LoopConfig
 from napari_genselfdiff.learning.objectives import Segmentation
+from napari_genselfdiff.learning.pretext import PretextConfig
 from napari_genselfdiff.registry.card import TaskSpec
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -79,15 +81,16 @@ class Snapshots(_Strict):
     every_images: int = Field(default=2000, gt=0)
 
 
-class PretrainRecipe(_Strict):
-    """Pre-training as a denoising diffusion model, without labels."""
+class PretrainRecipe(PretextConfig):
+    """Pre-training without labels: the network learns to mend damaged images.
+
+    ``init`` draws the first weights as PyTorch does or as the released code did.
+    """
 
     name: str
     preset: str = "fast"
+    init: Init = "default"
     data: UnlabelledData
-    noise: NoiseConfig = NoiseConfig()
-    weighting: Weighting = "p2"
-    prediction: Prediction = "epsilon"
     patch: PatchConfig = PatchConfig()
     loop: LoopConfig
     snapshots: Snapshots = Snapshots()
@@ -97,7 +100,9 @@ class FinetuneRecipe(_Strict):
     """Fine-tuning of a backbone for one task.
 
     ``start`` is a folder or file with backbone weights, ``bundled`` for the shipped backbone, or
-    ``scratch``. ``timestep`` is what the network is told about the (absent) noise.
+    ``scratch``. ``timestep`` is what the network is told about the (absent) noise. ``init`` is
+    how weights that do not come from the start are drawn. ``companion`` goes on pre-training on
+    the same images beside the task.
     """
 
     name: str
@@ -105,8 +110,10 @@ class FinetuneRecipe(_Strict):
     start: str = "bundled"
     task: TaskSpec
     timestep: int = Field(default=0, ge=0)
+    init: Init = "default"
     data: LabelledData
     loss: Segmentation = Segmentation()
+    companion: CompanionConfig | None = None
     patch: PatchConfig = PatchConfig()
     loop: LoopConfig
     snapshots: Snapshots = Snapshots()
