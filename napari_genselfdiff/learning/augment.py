@@ -64,23 +64,29 @@ class Placement:
 
     def source_grid(self, size: int, top: int, left: int) -> tuple[Tensor, Tensor]:
         """Rows and columns, relative to a window's corner, that the patch's pixels come from."""
-        axis = torch.arange(size, dtype=torch.float32) - (size - 1) / 2
-        v, u = torch.meshgrid(axis, -axis if self.mirror else axis, indexing="ij")
+        # sums of a row's and a column's part: far less arithmetic than turning every pixel
+        v = np.arange(size, dtype=np.float64) - (size - 1) / 2
+        u = -v if self.mirror else v
         cos, sin = math.cos(self.angle) * self.zoom, math.sin(self.angle) * self.zoom
-        rows = self.y - top + sin * u + cos * v
-        columns = self.x - left + (cos * u - sin * v) / self.stretch_x
-        return rows, columns
+        rows = (self.y - top + cos * v)[:, None] + (sin * u)[None]
+        columns = (self.x - left - sin / self.stretch_x * v)[:, None] + (cos / self.stretch_x * u)
+        rows, columns = rows.astype(np.float32), columns.astype(np.float32)
+        return torch.from_numpy(rows), torch.from_numpy(columns)
 
 
 def resample(plane: Tensor, rows: Tensor, columns: Tensor, *, nearest: bool) -> Tensor:
     """Values of ``plane (C, H, W)`` at fractional positions, edge values outside."""
     height, width = plane.shape[-2:]
-    grid = torch.stack(
-        [2 * columns / max(width - 1, 1) - 1, 2 * rows / max(height - 1, 1) - 1], dim=-1
-    )
+    grid = np.empty((*rows.shape, 2), np.float32)
+    grid[..., 0] = columns.numpy() * np.float32(2 / max(width - 1, 1)) - np.float32(1)
+    grid[..., 1] = rows.numpy() * np.float32(2 / max(height - 1, 1)) - np.float32(1)
     mode = "nearest" if nearest else "bilinear"
     return F.grid_sample(
-        plane[None].float(), grid[None], mode=mode, padding_mode="border", align_corners=True
+        plane[None].float(),
+        torch.from_numpy(grid)[None],
+        mode=mode,
+        padding_mode="border",
+        align_corners=True,
     )[0]
 
 

@@ -269,7 +269,9 @@ class PatchSampler:
         for _ in range(_MAX_TRIES):
             placement = self._place(source, rng)
             image, top, left, window = self._cut(source, placement)
-            mean = int(image.sum()) / image.numel()  # whole numbers: the same on any machine
+            mean = (
+                int(image.numpy().sum(dtype=np.int64)) / image.numel()
+            )  # whole numbers: the same on any machine
             if not self.config.skip_glass or _BLACK < mean < _GLASS:
                 break
         else:
@@ -334,7 +336,12 @@ class PatchSampler:
             raise ConfigError(f"a patch was placed outside of its image of {source.shape} pixels")
         window = source.window(region, downsample)
         image = cut_image(window, placement, self.config.size, region.y, region.x)
-        return image.round_().to(torch.uint8), region.y, region.x, region.slices
+        return (
+            torch.from_numpy(np.rint(image.numpy()).astype(np.uint8)),
+            region.y,
+            region.x,
+            region.slices,
+        )
 
     def _skip(self, source: Source, error: Exception) -> None:
         if source.name in self.skipped:

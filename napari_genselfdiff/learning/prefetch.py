@@ -6,6 +6,8 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Self
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
@@ -54,7 +56,10 @@ class Prefetch:
     ) -> None:
         self._make, self._total = make, total
         self._ahead = workers + 1 if ahead is None else ahead
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="patches")
+        # One core for each thread: torch keeps this number per thread, so that of the caller stays.
+        self._pool = ThreadPoolExecutor(
+            workers, "patches", initializer=torch.set_num_threads, initargs=(1,)
+        )
         self._waiting: dict[Indices, Future[Batch]] = {}
         self._last: Indices = ()
 

@@ -69,6 +69,20 @@ def test_work_is_done_ahead_and_on_other_threads() -> None:
     assert threading.get_ident() not in watched.threads
 
 
+def test_each_thread_takes_one_core_and_the_caller_keeps_its_own() -> None:
+    """Two threads of arithmetic per worker would wait for each other while the network computes."""
+    mine, theirs = torch.get_num_threads(), []
+
+    def make(indices: Sequence[int]) -> Batch:
+        theirs.append(torch.get_num_threads())
+        return numbered(indices)
+
+    with Prefetch(make, total=100, workers=2) as ahead:
+        ahead(range(4))
+    assert set(theirs) == {1}
+    assert torch.get_num_threads() == mine
+
+
 def test_nothing_past_the_end_is_made() -> None:
     watched = Watched()
     with Prefetch(watched, total=6, ahead=5) as ahead:
