@@ -44,13 +44,21 @@ def ddim(
 
 @torch.no_grad()
 def ddpm_step(
-    network: Network, schedule: NoiseSchedule, x_t: Tensor, t: int, noise: Tensor
+    network: Network,
+    schedule: NoiseSchedule,
+    x_t: Tensor,
+    t: int,
+    noise: Tensor,
+    *,
+    prediction: Prediction = "epsilon",
 ) -> Tensor:
-    """One stochastic reverse step x_t → x_{t-1} of an ε-network (Ho et al. 2020, algorithm 2)."""
+    """One stochastic reverse step x_t → x_{t-1} (Ho et al. 2020, eq. 6-7; for ε, algorithm 2)."""
     times = torch.full((x_t.shape[0],), t, device=x_t.device, dtype=torch.long)
-    beta, alpha_bar = schedule.betas[t].item(), schedule.alpha_bar[t].item()
-    mean: Tensor = (x_t - beta / (1 - alpha_bar) ** 0.5 * network(x_t, times)) / (1 - beta) ** 0.5
+    x0 = schedule.to_x0(x_t, network(x_t, times), times, prediction)
     if t == 0:
-        return mean
+        return x0
+    beta = schedule.betas[t].item()
+    now, before = schedule.alpha_bar[t].item(), schedule.alpha_bar[t - 1].item()
+    of_x0, of_x_t = before**0.5 * beta, (1 - beta) ** 0.5 * (1 - before)
     sigma = float(schedule.posterior_variance[t].sqrt())
-    return mean + sigma * noise
+    return (of_x0 * x0 + of_x_t * x_t) / (1 - now) + sigma * noise

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
 from napari_genselfdiff.backbone.official import from_official, our_name
 from napari_genselfdiff.backbone.unet import PRESETS
-from napari_genselfdiff.errors import ModelFileError
+from napari_genselfdiff.errors import ModelFileError, TrainingError
+from napari_genselfdiff.learning import losses, released_losses
+from napari_genselfdiff.learning.objectives import Damaged, Denoising
 
 HERE = Path(__file__).parents[1]
 SMALL = replace(PRESETS["paper"], dims=(16, 32, 64, 128), init_dim=10)
@@ -55,6 +59,31 @@ def test_noise_parity(golden: Path) -> None:
     np.testing.assert_allclose(out.numpy(), stored["noise_pred"], atol=1e-5)
 
 
+def drawn(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Numbers in [-1, 1) that depend on the name alone; how the small golden file was made."""
+    raw = np.random.PCG64(crc32(name.encode())).random_raw(math.prod(shape))
+    return torch.from_numpy((raw >> np.uint64(11)) * 2.0**-52 - 1).reshape(shape)
+
+
+def drawn_parameter(name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    """Weights of a size that keeps every block alive: their scale is part of the golden values."""
+    values = drawn(name, shape)
+    if len(shape) == 1:
+        return 0.1 * values + ("norm" in name and name.endswith("weight"))
+    return values * (3 / math.prod(shape[1:])) ** 0.5
+
+
+def test_noise_parity_of_a_net_small_enough_to_ship() -> None:
+    stored = np.load(HERE / "golden" / "noisenet_dim8.npz")
+    model = Denoiser(replace(PRESETS["paper"], dims=(8, 16, 32, 64), init_dim=4)).eval()
+    model.load_state_dict(
+        {k: drawn_parameter(k, tuple(v.shape)).float() for k, v in model.state_dict().items()}
+    )
+    with torch.inference_mode():
+        out = model(drawn("x", (2, 3, 16, 16)).float(), torch.from_numpy(stored["t"]))
+    np.testing.assert_allclose(out.numpy(), stored["noise_pred"], atol=2e-5)
+
+
 def test_full_size_has_the_official_number_of_parameters() -> None:
     with torch.device("meta"):
         model = Denoiser(PRESETS["paper"])
@@ -88,10 +117,44 @@ class TestSchedule:
         x_t = self.schedule.add_noise(x0, noise, t)
         np.testing.assert_allclose(x_t.numpy(), self.stored["x_t"], atol=1e-5)
 
-    def test_p2_loss(self) -> None:
-        noise, answer, t = (
-            torch.from_numpy(self.stored[name]) for name in ("noise", "noise_pred", "t")
+    def test_p2_loss_of_the_objective(self) -> None:
+        x0, noise, answer, t = (
+            torch.from_numpy(self.stored[name]) for name in ("x0", "noise", "noise_pred", "t")
         )
-        weight = self.schedule.weights("p2")[t]
-        loss = ((noise - answer).square().mean(dim=(1, 2, 3)) * weight).sum()
-        assert float(loss) == pytest.approx(float(self.stored["p2_loss_sum_over_batch"]), rel=1e-5)
+        weight = self.schedule.weight_at(t, "p2", "epsilon")
+        damaged = Damaged(self.schedule.add_noise(x0, noise, t), t, noise, weight)
+        loss, _ = Denoising(self.schedule).score(answer, damaged)
+        wanted = float(self.stored["p2_loss_sum_over_batch"])
+        assert float(loss.sum()) == pytest.approx(wanted, rel=1e-5)
+
+
+class TestSegmentationLosses:
+    """The released losses, defects included, are what the switches turn on."""
+
+    stored = np.load(HERE / "golden" / "losses_and_schedule.npz")
+    logits = torch.from_numpy(stored["softmax"]).log()
+    classes = torch.from_numpy(stored["labels"])
+    known = torch.ones_like(classes, dtype=torch.bool)
+
+    @pytest.mark.parametrize(("name", "gamma"), [("focal_gamma2", 2.0), ("ce", 0.0)])
+    def test_focal(self, name: str, gamma: float) -> None:
+        loss = released_losses.focal(self.logits, self.classes, self.known, gamma=gamma)
+        assert float(loss.mean()) == pytest.approx(float(self.stored[name]), rel=1e-5)
+
+    def test_structural(self) -> None:
+        loss = released_losses.structural_similarity(self.logits, self.classes, self.known)
+        assert float(loss.mean()) == pytest.approx(float(self.stored["ss_beta01_C001"]), rel=1e-5)
+
+    def test_ours_equals_the_released_focal_loss_where_that_is_finite(self) -> None:
+        ours = losses.focal(self.logits, self.classes, self.known)
+        assert float(ours.mean()) == pytest.approx(float(self.stored["focal_gamma2"]), rel=1e-5)
+
+    def test_a_sure_and_right_pixel_breaks_only_the_released_loss(self) -> None:
+        logits = torch.tensor([200.0, 0.0]).view(1, 2, 1, 1)
+        classes, known = torch.zeros(1, 1, 1).long(), torch.ones(1, 1, 1).bool()
+        assert bool(released_losses.focal(logits, classes, known).isnan())
+        assert float(losses.focal(logits, classes, known)) == 0
+
+    def test_unknown_pixels_are_refused(self) -> None:
+        with pytest.raises(TrainingError, match="every pixel labelled"):
+            released_losses.focal(self.logits, self.classes, ~self.known)
