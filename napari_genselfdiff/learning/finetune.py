@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from napari_genselfdiff.backbone.heads import Segmenter
 from napari_genselfdiff.backbone.init import initialise
-from napari_genselfdiff.backbone.unet import PRESETS
-from napari_genselfdiff.backbone.weights import read_state, write_weights
-from napari_genselfdiff.errors import ConfigError, ModelFileError
+from napari_genselfdiff.backbone.weights import write_weights
 from napari_genselfdiff.learning.companion import (
     Accompanied,
     AccompaniedSegmenter,
@@ -19,11 +16,14 @@ from napari_genselfdiff.learning.companion import (
 )
 from napari_genselfdiff.learning.data import PatchSampler
 from napari_genselfdiff.learning.loop import Report, TrainState
+from napari_genselfdiff.learning.prefetch import Prefetch
 from napari_genselfdiff.learning.run import RunFolder, run
 from napari_genselfdiff.learning.sources import labelled_sources
+from napari_genselfdiff.learning.start import load_part, preset, start_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from torch import nn
 
@@ -49,18 +49,19 @@ def finetune(
     model, objective = start(recipe)
     sampler = PatchSampler(labelled_sources(recipe.data), recipe.patch, recipe.loop.seed)
     state = TrainState.create(model, recipe.loop, device)
-    yield from run(
-        folder,
-        state,
-        sampler.batch,
-        objective,
-        recipe.loop,
-        every_images=recipe.snapshots.every_images,
-        snapshot=lambda: write_weights(
-            out / "weights.safetensors", without_companion(state.ema.model)
-        ),
-        should_stop=should_stop,
-    )
+    with Prefetch.of(sampler, recipe.loop.total_images, device) as make_batch:
+        yield from run(
+            folder,
+            state,
+            make_batch,
+            objective,
+            recipe.loop,
+            every_images=recipe.snapshots.every_images,
+            snapshot=lambda: write_weights(
+                out / "weights.safetensors", without_companion(state.ema.model)
+            ),
+            should_stop=should_stop,
+        )
 
 
 def start(recipe: FinetuneRecipe) -> tuple[nn.Module, Objective]:
@@ -71,40 +72,20 @@ def start(recipe: FinetuneRecipe) -> tuple[nn.Module, Objective]:
     model = AccompaniedSegmenter(segmenter)
     initialise(model.noise_head, recipe.init)
     if recipe.start != "scratch":
-        _load(model.noise_head, "head.", _start_file(recipe.start), recipe.preset)
+        load_part(model.noise_head, "head.", start_file(recipe.start), recipe.preset)
     pretext = recipe.companion.build(recipe.loop.seed)
     return model, Accompanied(recipe.loss, pretext, recipe.companion.weight)
 
 
 def start_segmenter(recipe: FinetuneRecipe) -> Segmenter:
     """A segmenter whose U-Net comes from the recipe's start; its head is new."""
-    if recipe.preset not in PRESETS:
-        raise ConfigError(f"the preset must be one of {', '.join(PRESETS)}, got {recipe.preset!r}")
-    model = Segmenter(PRESETS[recipe.preset], recipe.task.n_classes, recipe.timestep)
+    model = Segmenter(preset(recipe.preset), recipe.task.n_classes, recipe.timestep)
     initialise(model, recipe.init)
     if recipe.start != "scratch":
-        load_unet(model, _start_file(recipe.start))
+        load_unet(model, start_file(recipe.start))
     return model
 
 
 def load_unet(model: Segmenter, path: Path) -> None:
     """Take the U-Net of a backbone's weights file; ModelFileError when it does not fit."""
-    _load(model.unet, "unet.", path, model.config.preset)
-
-
-def _load(module: nn.Module, prefix: str, path: Path, preset: str) -> None:
-    """Weights of a backbone's file whose names begin with ``prefix``, into ``module``."""
-    ours = module.state_dict()
-    state = {k.removeprefix(prefix): v for k, v in read_state(path).items() if k.startswith(prefix)}
-    if state.keys() != ours.keys() or any(state[k].shape != ours[k].shape for k in ours):
-        raise ModelFileError(f"{path} is the backbone of another network than {preset}")
-    module.load_state_dict(state)
-
-
-def _start_file(start: str) -> Path:
-    if start == "bundled":
-        from napari_genselfdiff.registry.registry import bundled_backbone
-
-        return bundled_backbone() / "weights.safetensors"
-    path = Path(start)
-    return path / "weights.safetensors" if path.is_dir() else path
+    load_part(model.unet, "unet.", path, model.config.preset)

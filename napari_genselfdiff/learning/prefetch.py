@@ -12,17 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from napari_genselfdiff.learning.data import Batch
+    from napari_genselfdiff.learning.data import Batch, PatchSampler
 
 Indices = tuple[int, ...]
 _MOST_WORKERS = 8
-
-
-def default_workers(device: str) -> int:
-    """Threads that make batches: one beside a network on the CPU, most cores beside a GPU."""
-    if device == "cpu":
-        return 1
-    return max(1, min(_MOST_WORKERS, (os.cpu_count() or 2) - 1))
 
 
 class Prefetch:
@@ -62,6 +55,13 @@ class Prefetch:
         )
         self._waiting: dict[Indices, Future[Batch]] = {}
         self._last: Indices = ()
+
+    @classmethod
+    def of(cls, sampler: PatchSampler, total: int, device: str) -> Self:
+        """Make a sampler's batches ahead; those for a GPU are finished there."""
+        on_cpu = device.startswith("cpu")
+        make = sampler.batch if on_cpu else sampler.raw_batch
+        return cls(make, total=total, workers=1 if on_cpu else _workers_beside_gpu())
 
     def __call__(self, indices: Sequence[int]) -> Batch:
         """Give the batch of these indices, and have the next ones made."""
@@ -106,3 +106,7 @@ class Prefetch:
         for future in self._waiting.values():
             future.cancel()
         self._waiting.clear()
+
+
+def _workers_beside_gpu() -> int:
+    return max(1, min(_MOST_WORKERS, (os.cpu_count() or 2) - 1))

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_genselfdiff.backbone.heads import Denoiser
-from napari_genselfdiff.backbone.init import initialise
-from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
 from napari_genselfdiff.backbone.weights import write_weights
-from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.data import PatchSampler
 from napari_genselfdiff.learning.loop import Report, TrainState
-from napari_genselfdiff.learning.run import RunFolder, run
+from napari_genselfdiff.learning.prefetch import Prefetch
+from napari_genselfdiff.learning.run import RunFolder, run, write_text
 from napari_genselfdiff.learning.sources import unlabelled_sources
+from napari_genselfdiff.learning.start import start_denoiser
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,12 +33,12 @@ def pretrain(
     """Pre-train after ``recipe`` into ``out``, yielding one report per step.
 
     Writes ``weights.safetensors`` (the moving average, for use), ``checkpoint.pt`` (full state,
-    for ``resume``), ``log.csv``, ``recipe.json`` and ``denoised.png``.
+    for ``resume``), ``log.csv``, ``recipe.json`` and ``denoised.png``, and where pictures had to be
+    passed over ``skipped.txt``.
     """
     folder = RunFolder(out, recipe, resume=resume)
     torch.manual_seed(recipe.loop.seed)
-    model = Denoiser(_preset(recipe.preset))
-    initialise(model, recipe.init)
+    model = start_denoiser(recipe)
     sampler = PatchSampler(unlabelled_sources(recipe.data), recipe.patch, recipe.loop.seed)
     objective = recipe.build(recipe.loop.seed)
     state = TrainState.create(model, recipe.loop, device)
@@ -48,17 +46,20 @@ def pretrain(
     def snapshot() -> None:
         write_weights(out / "weights.safetensors", state.ema.model)
         write_denoised(out / "denoised.png", state.ema.model, objective, sampler)
+        if sampler.skipped:
+            write_text(out / "skipped.txt", "\n".join(sampler.skipped.values()) + "\n")
 
-    yield from run(
-        folder,
-        state,
-        sampler.batch,
-        objective,
-        recipe.loop,
-        every_images=recipe.snapshots.every_images,
-        snapshot=snapshot,
-        should_stop=should_stop,
-    )
+    with Prefetch.of(sampler, recipe.loop.total_images, device) as make_batch:
+        yield from run(
+            folder,
+            state,
+            make_batch,
+            objective,
+            recipe.loop,
+            every_images=recipe.snapshots.every_images,
+            snapshot=snapshot,
+            should_stop=should_stop,
+        )
 
 
 def write_denoised(
@@ -77,9 +78,3 @@ def write_denoised(
     rows = [torch.cat(list(images), dim=2) for images in (clean, damaged, restored)]
     picture = ((torch.cat(rows, dim=1).clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     imsave(path, picture.permute(1, 2, 0).cpu().numpy(), check_contrast=False)
-
-
-def _preset(name: str) -> UNetConfig:
-    if name not in PRESETS:
-        raise ConfigError(f"the preset must be one of {', '.join(PRESETS)}, got {name!r}")
-    return PRESETS[name]

@@ -84,11 +84,13 @@ class Snapshots(_Strict):
 class PretrainRecipe(PretextConfig):
     """Pre-training without labels: the network learns to mend damaged images.
 
-    ``init`` draws the first weights as PyTorch does or as the released code did.
+    ``start`` is ``scratch``, ``bundled`` for the shipped backbone, or a folder or file with
+    backbone weights. ``init`` draws the first weights as PyTorch does or as the released code did.
     """
 
     name: str
     preset: str = "fast"
+    start: str = "scratch"
     init: Init = "default"
     data: UnlabelledData
     patch: PatchConfig = PatchConfig()
