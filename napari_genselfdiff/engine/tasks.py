@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
+    from napari_genselfdiff.prediction.cache import Shelf, TileCache
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import RegionDone
     from napari_genselfdiff.prediction.whole_slide import SlideDone
@@ -31,6 +32,7 @@ class Context:
         self._slides: dict[Any, Slide] = {}
         self._models: dict[Any, tuple[Model, Segmenter]] = {}
         self._profile: Profile | None = None
+        self._cache: TileCache | None = None
 
     def slide(self, path: Path, mpp: float | None) -> Slide:
         """The slide, opened once; opened again when the file has changed."""
@@ -67,6 +69,15 @@ class Context:
             self._profile = default_profile()
         return self._profile
 
+    def shelf(self, slide: Slide, model: Model, profile: Profile) -> Shelf:
+        """Where the answers for a slide's tiles are kept."""
+        if self._cache is None:
+            from napari_genselfdiff.prediction.cache import TileCache
+            from napari_genselfdiff.registry.home import cache_home
+
+            self._cache = TileCache(cache_home() / "tiles")
+        return self._cache.shelf(slide.hash, slide.mpp, model.hash, model.card, profile)
+
     def close(self) -> None:
         """Close the slides."""
         for slide in self._slides.values():
@@ -87,13 +98,15 @@ def predict(
 
     slide = context.slide(slide_path, mpp)
     model, segmenter = context.model(model_path)
+    chosen = context.profile(profile)
     result: RegionDone | None = None
     for step in predict_region(
         slide,
         model,
         segmenter,
         region0,
-        context.profile(profile),
+        chosen,
+        shelf=context.shelf(slide, model, chosen),
         should_stop=context.should_stop,
     ):
         if isinstance(step, RegionDone):

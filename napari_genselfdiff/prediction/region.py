@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.annotation.window import Window
     from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.prediction.cache import Shelf
+    from napari_genselfdiff.prediction.network import Network
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import ModelCard
 
@@ -68,7 +70,7 @@ class RegionDone:
         Of ``region.shape``: class values, ids from 1 (None for areas), and the probability of the
         class that is drawn.
     seconds
-        Time spent on "read", "network", "instances" and "total".
+        Time spent on "read", "network", "keep", "instances" and "total".
     warning
         What the user should know about this result, or None.
     """
@@ -113,6 +115,7 @@ def predict_region(
     region0: Region,
     profile: Profile,
     *,
+    shelf: Shelf | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[TileDone | RegionDone]:
     """Segment a region: previews, the centre's first, then the labels of the whole.
@@ -128,6 +131,8 @@ def predict_region(
     profile
         Device, precision, threads, batch. The labels depend on it, and on nothing else of the
         machine's state: not on the order of tiles, nor on what was asked for before.
+    shelf
+        Where tiles computed earlier are found and new ones are kept.
     should_stop
         Asked before every batch of tiles; when it says yes, the iterator ends without labels.
 
@@ -145,15 +150,9 @@ def predict_region(
     tiles = reader.needed(region)
     answers: list[TileAnswer] = []
     watch.lap("prepare")
-    for batch in batches(tiles, profile.batch):
-        if should_stop():
-            return
-        pixels = reader.read(batch)
-        watch.lap("read")
-        found = network(pixels)
-        watch.lap("network")
-        fresh = reader.decide(batch, found)
-        watch.lap("instances")
+    if should_stop():
+        return
+    for fresh in _answers(tiles, reader, network, profile.batch, shelf, watch):
         for answer in fresh:
             answers.append(answer)
             eta = watch.elapsed / len(answers) * (len(tiles) - len(answers))
@@ -161,6 +160,8 @@ def predict_region(
             if preview is not None:
                 yield preview
         watch.skip()
+        if should_stop():
+            return
     labels = assemble(answers, model.card, scale.mpp, _cores(tiles))
     cut = region.shifted(-_cores(tiles).y, -_cores(tiles).x).slices
     objects = None if labels.objects is None else renumbered(labels.objects[cut])
@@ -275,6 +276,39 @@ def _on_grid(slide: Readable, region0: Region, downsample: float) -> Region:
             f"than {MAX_REGION_PIXELS / 1e6:g} million; zoom in, or segment the whole slide"
         )
     return region
+
+
+def _answers(
+    tiles: list[Tile],
+    reader: TileReader,
+    network: Network,
+    batch: int,
+    shelf: Shelf | None,
+    watch: Stopwatch,
+) -> Iterator[list[TileAnswer]]:
+    """Answers for tiles, those known already first, each group in the given order."""
+    missing = []
+    for tile in tiles:
+        known = None if shelf is None else shelf.get(tile)
+        watch.lap("read")
+        if known is None:
+            missing.append(tile)
+        else:
+            decided = reader.decide([tile], known)
+            watch.lap("instances")
+            yield decided
+    for some in batches(missing, batch):
+        pixels = reader.read(some)
+        watch.lap("read")
+        found = network(pixels)
+        watch.lap("network")
+        for number, tile in enumerate(some):
+            if shelf is not None:
+                shelf.put(tile, found, number)
+        watch.lap("keep")
+        decided = reader.decide(some, found)
+        watch.lap("instances")
+        yield decided
 
 
 def _preview(
