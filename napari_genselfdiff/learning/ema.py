@@ -12,7 +12,7 @@ class Ema:
     """Moving average of a model's weights.
 
     The decay warms up as (1 + n) / (10 + n), so that short runs are not dominated by the random
-    start; ``decay`` 0.999 then averages over about the last 1,000 steps.
+    start; ``decay`` 0.999 then averages over about the last 1,000 steps, 0 follows at once.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

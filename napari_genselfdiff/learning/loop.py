@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_genselfdiff.errors import ConfigError, TrainingError
 from napari_genselfdiff.learning.data import Batch
 from napari_genselfdiff.learning.ema import Ema
+from napari_genselfdiff.learning.guard import Guard
+from napari_genselfdiff.learning.shares import ALONE, Shares
+from napari_genselfdiff.learning.step import Outcome, take_step
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from napari_genselfdiff.learning.objectives import Objective
+
+# A GPU works ahead of the host; its results are read together after so many steps.
+STEPS_BEFORE_READING = 20
 
 Precision = Literal["fp32", "bf16"]
 Optimizer = Literal["adamw", "adam"]
 LrSchedule = Literal["cosine", "constant"]
 Reduction = Literal["mean", "sum"]
+Compile = Literal["off", "default", "graphs"]
 MakeBatch = Callable[[Sequence[int]], Batch]
 
 
@@ -44,6 +50,13 @@ class LoopConfig:
     reduction
         Gradient of the batch's mean loss, or of its sum as in the released code of
         GenSelfDiff-HIS. The mean is reported either way.
+    precision
+        bf16 means autocast: weights and sums stay fp32.
+    compile
+        Let torch.compile fuse the network's small operations; ``graphs`` also replays whole steps
+        as CUDA graphs. Minutes before the first step, so only for long runs.
+    divergence
+        The run stops when its running loss stays this many times above its best; 0 never.
     """
 
     total_images: int
@@ -60,6 +73,8 @@ class LoopConfig:
     ema_decay: float = 0.999
     reduction: Reduction = "mean"
     precision: Precision = "fp32"
+    compile: Compile = "off"
+    divergence: float = 4.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,6 +87,8 @@ class LoopConfig:
             raise ConfigError(
                 f"betas and ema_decay must be in [0, 1), got {self.betas} and {self.ema_decay}"
             )
+        if self.divergence and not self.divergence > 1:
+            raise ConfigError(f"divergence must be above 1, or 0 for never, got {self.divergence}")
         if self.warmup_images < 0 or self.weight_decay < 0 or (self.clip or 0) < 0:
             raise ConfigError("warmup_images, weight_decay and clip cannot be negative")
 
@@ -93,7 +110,11 @@ class LoopConfig:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What one optimiser step did; safe to hand to another process."""
+    """What one optimiser step did; safe to hand to another process.
+
+    ``loss`` and ``metrics`` are means over the whole batch; ``done`` is 0..1, by images or by
+    time, whichever is further.
+    """
 
     images_seen: int
     total_images: int
@@ -101,21 +122,36 @@ class Report:
     metrics: dict[str, float]
     images_per_s: float
     eta_s: float
+    done: float = 0.0
+    lr: float = 0.0
+    gradient_norm: float = 0.0
 
 
 @dataclass
 class TrainState:
-    """Everything that changes while training."""
+    """Everything that changes while training.
+
+    ``micro_batch`` shrinks by itself where the memory is too small; ``network`` is the model, or
+    its compiled form, which shares its weights.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     ema: Ema
+    guard: Guard
+    network: nn.Module
     images_seen: int = 0
+    micro_batch: int | None = None
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    shares: Shares = ALONE
 
     @classmethod
     def create(
-        cls, model: nn.Module, config: LoopConfig, device: str | torch.device = "cpu"
+        cls,
+        model: nn.Module,
+        config: LoopConfig,
+        device: str | torch.device = "cpu",
+        shares: Shares = ALONE,
     ) -> TrainState:
         """Optimiser over the parameters that ask for a gradient; biases and norms do not decay."""
         target = torch.device(device)
@@ -126,9 +162,23 @@ class TrainState:
             {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
         ]
+        groups = [group for group in groups if group["params"]]
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-        optimizer = kind([g for g in groups if g["params"]], lr=config.lr, betas=config.betas)
-        return cls(model, optimizer, Ema(model, config.ema_decay), device=target)
+        return cls(
+            model,
+            kind(groups, lr=config.lr, betas=config.betas, fused=True),
+            Ema(model, config.ema_decay),
+            Guard(config.divergence),
+            _compiled(model, config.compile),
+            micro_batch=config.micro_batch,
+            device=target,
+            shares=shares,
+        )
+
+    @property
+    def trainable(self) -> list[nn.Parameter]:
+        """Parameters that learn."""
+        return [p for p in self.model.parameters() if p.requires_grad]
 
 
 def train(
@@ -144,60 +194,79 @@ def train(
 
     ``progress`` may hurry the learning rate's schedule (see :meth:`LoopConfig.lr_share`).
     Sample indices count on from ``state.images_seen``; every random number depends on (seed,
-    sample index), so that a resumed run equals an uninterrupted one. TrainingError when the
-    loss is no longer finite; ``state.ema`` then still holds the last good weights.
+    sample index), so that a resumed run equals an uninterrupted one. On a GPU several reports
+    come together, the last of them for the present state. TrainingError when the loss is no
+    longer finite, or diverges; no weight was changed by a step that was not finite.
     """
-    started, first = time.perf_counter(), state.images_seen
-    while state.images_seen < config.total_images and not should_stop():
-        share = config.lr_share(state.images_seen, progress())
+    pace = _Pace(state.images_seen, config.total_images)
+    reading = 1 if state.device.type == "cpu" else STEPS_BEFORE_READING
+    outcomes: list[Outcome] = []
+    stop, hurry = state.shares.agree(should_stop(), progress(), state.device)
+    while state.images_seen < config.total_images and not stop:
+        share = config.lr_share(state.images_seen, hurry)
         for group in state.optimizer.param_groups:
             group["lr"] = config.lr * share
-        count = min(config.batch, config.total_images - state.images_seen)
-        indices = range(state.images_seen, state.images_seen + count)
-        loss, metrics = _step(state, make_batch(indices), objective, config)
-        state.images_seen += count
-        rate = (state.images_seen - first) / max(time.perf_counter() - started, 1e-9)
-        eta = (config.total_images - state.images_seen) / rate
-        yield Report(state.images_seen, config.total_images, loss, metrics, rate, eta)
+        end = min(state.images_seen + config.batch, config.total_images)
+        indices = range(state.images_seen, end)
+        outcomes.append(take_step(state, make_batch, objective, config, indices))
+        state.images_seen = end
+        if len(outcomes) < reading and end < config.total_images:
+            continue
+        for outcome in outcomes:
+            yield _read(outcome, state, pace, hurry)
+        outcomes.clear()
+        stop, hurry = state.shares.agree(should_stop(), progress(), state.device)
 
 
-def _step(
-    state: TrainState, batch: Batch, objective: Objective, config: LoopConfig
-) -> tuple[float, dict[str, float]]:
-    """One optimiser step over a batch, in micro-batches where the config says so."""
-    state.model.train()
-    state.optimizer.zero_grad(set_to_none=True)
-    count = len(batch.indices)
-    micro = config.micro_batch or count
-    total = torch.zeros((), dtype=torch.float64)
-    sums: dict[str, Tensor] = {}
-    for start in range(0, count, micro):
-        part = batch.part(start, start + micro).to(state.device)
-        with _autocast(state.device, config.precision):
-            losses, parts = objective(state.model, part)
-        loss = losses.sum() if config.reduction == "sum" else losses.sum() / count
-        loss.backward()
-        total += losses.detach().double().sum().cpu() / count
-        for name, values in parts.items():
-            sums[name] = sums.get(name, torch.zeros(())) + values.sum().cpu() / count
-    value = float(total)
-    if not math.isfinite(value):
+def _read(outcome: Outcome, state: TrainState, pace: _Pace, hurry: float) -> Report:
+    """Wait for a step's numbers and judge them."""
+    sums = {name: float(value) for name, value in outcome.sums.items()}
+    loss, norm = sums.pop("loss"), float(outcome.gradient_norm)
+    for name, value in (("loss", loss), ("gradient", norm)):
+        if not math.isfinite(value):
+            state.images_seen = outcome.start
+            raise TrainingError(
+                f"the {name} became {value} at image {outcome.start}; the weights before this "
+                "step are kept; use a smaller learning rate or fp32"
+            )
+    state.guard.see(loss)
+    if state.guard.has_diverged:
         raise TrainingError(
-            f"the loss became {value} at image {state.images_seen}; the weights before this "
-            "step are kept; use a smaller learning rate or fp32"
+            f"the loss has been more than {state.guard.factor:g} times its best for long, at image "
+            f"{outcome.images_seen}; the weights of the last snapshot are kept; use a smaller "
+            "learning rate"
         )
-    norm = nn.utils.clip_grad_norm_(
-        [p for p in state.model.parameters() if p.requires_grad], config.clip or math.inf
-    )
-    if not math.isfinite(float(norm)):
-        raise TrainingError(
-            f"the gradient became {float(norm)} at image {state.images_seen}; the weights before "
-            "this step are kept; use a smaller learning rate or fp32"
-        )
-    state.optimizer.step()
-    state.ema.update(state.model)
-    return value, {name: float(v) for name, v in sums.items()}
+    rate, eta, done = pace.at(outcome.images_seen, hurry)
+    seen = outcome.images_seen
+    return Report(seen, pace.total, loss, sums, rate, eta, done, outcome.lr, norm)
 
 
-def _autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+class _Pace:
+    """Images a second since the start, and what that means for the end."""
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first, self.total = first, total
+        self._started, self._hurry = time.perf_counter(), 0.0
+        self._begun: float | None = None
+
+    def at(self, images_seen: int, hurry: float) -> tuple[float, float, float]:
+        """Images a second, seconds left and share done at this point."""
+        spent = max(time.perf_counter() - self._started, 1e-9)
+        rate = (images_seen - self.first) / spent
+        left = (self.total - images_seen) / rate
+        if self._begun is None:
+            self._begun = hurry
+        elif hurry > self._begun:
+            left = min(left, max(1 - hurry, 0) * spent / (hurry - self._begun))
+        return rate, left, min(max(images_seen / self.total, hurry), 1.0)
+
+
+def _compiled(model: nn.Module, how: Compile) -> nn.Module:
+    """The model as the loop calls it; what was compiled is kept for the next run."""
+    if how == "off":
+        return model
+    from napari_genselfdiff.registry.home import data_home
+
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(data_home() / "compiled"))
+    mode = "reduce-overhead" if how == "graphs" else "default"
+    return torch.compile(model, mode=mode)  # type: ignore[return-value]
