@@ -69,20 +69,24 @@ def distance_loss(logit: Tensor, target: Tensor, known: Tensor) -> Tensor:
 
 
 def dissimilarity(answer: Tensor, target: Tensor) -> Tensor:
-    """(1 - SSIM) / 2 of images ``(B, C, H, W)`` in [-1, 1], ``(B,)`` in [0, 1].
+    """(1 - mean SSIM) / 2 of images ``(B, C, H, W)`` in [-1, 1], ``(B,)`` in [0, 1]."""
+    return (1 - similarity(answer, target)).mean(dim=(1, 2, 3)) / 2
+
+
+def similarity(answer: Tensor, target: Tensor) -> Tensor:
+    """Structural similarity of every pixel of images in [-1, 1], in [-1, 1], same shape.
 
     Wang et al. (2004), eq. 13, under a 5 × 5 Gaussian window of deviation 1.5.
     """
     answer, target = at_least_fp32(answer), at_least_fp32(target)
     small, less_small = (2 * 0.01) ** 2, (2 * 0.03) ** 2
     mean_a, mean_b = _local_mean(answer, 5), _local_mean(target, 5)
-    variance_a = _local_mean(answer**2, 5) - mean_a**2
-    variance_b = _local_mean(target**2, 5) - mean_b**2
+    variance_a = (_local_mean(answer**2, 5) - mean_a**2).clamp_min(0)
+    variance_b = (_local_mean(target**2, 5) - mean_b**2).clamp_min(0)
     covariance = _local_mean(answer * target, 5) - mean_a * mean_b
     likeness = (2 * mean_a * mean_b + small) * (2 * covariance + less_small)
     likeness = likeness / (mean_a**2 + mean_b**2 + small)
-    likeness = likeness / (variance_a + variance_b + less_small)
-    return (1 - likeness).mean(dim=(1, 2, 3)) / 2
+    return likeness / (variance_a + variance_b + less_small)
 
 
 def at_least_fp32(values: Tensor) -> Tensor:
