@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, JobFailedError
 from napari_genselfdiff.prediction.answers import Readable, TileAnswer, TileReader, assemble
+from napari_genselfdiff.prediction.confidence import unsure
 from napari_genselfdiff.prediction.tiles import Tile, model_downsample
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
@@ -70,9 +71,14 @@ class RegionDone:
         Of ``region.shape``: class values, ids from 1 (None for areas), and the probability of the
         class that is drawn.
     seconds
-        Time spent on "read", "network", "keep", "instances" and "total".
+        Time spent on "read", "network", "keep", "instances", "confidence" and "total".
     warning
         What the user should know about this result, or None.
+    unsure
+        Places of ``region.shape`` where the model is not sure, see
+        :func:`~napari_genselfdiff.prediction.confidence.unsure`.
+    profile
+        What it was computed with.
     """
 
     region: Region
@@ -83,6 +89,8 @@ class RegionDone:
     confidence: NDArray[np.float16]
     seconds: dict[str, float] = field(default_factory=dict)
     warning: str | None = None
+    unsure: NDArray[np.bool_] | None = None
+    profile: Profile | None = None
 
 
 class Stopwatch:
@@ -166,6 +174,8 @@ def predict_region(
     cut = region.shifted(-_cores(tiles).y, -_cores(tiles).x).slices
     objects = None if labels.objects is None else renumbered(labels.objects[cut])
     watch.lap("instances")
+    hatched = unsure(labels.confidence, model.card, scale.mpp, profile.flips)[cut].copy()
+    watch.lap("confidence")
     yield RegionDone(
         region,
         scale.downsample,
@@ -175,6 +185,8 @@ def predict_region(
         labels.confidence[cut].astype(np.float16),
         watch.seconds | {"total": watch.elapsed},
         scale.warning,
+        hatched,
+        profile,
     )
 
 
@@ -223,6 +235,26 @@ def to_store_window(
     """
     from napari_genselfdiff.annotation.window import MODEL, Window
 
+    place, pick = _store_pixels(done, slide_shape, store_downsample)
+    objects = None if done.objects is None else done.objects[pick]
+    provenance = np.full(place.shape, MODEL, np.uint8)
+    return Window(place, done.classes[pick], objects, provenance)
+
+
+def unsure_in_store(
+    done: RegionDone, slide_shape: tuple[int, int], store_downsample: float
+) -> tuple[Region, NDArray[np.bool_]]:
+    """Bring where the model is not sure to the grid of the store; as :func:`to_store_window`."""
+    place, pick = _store_pixels(done, slide_shape, store_downsample)
+    if done.unsure is None:
+        return place, np.zeros(place.shape, bool)
+    return place, np.asarray(done.unsure[pick])
+
+
+def _store_pixels(
+    done: RegionDone, slide_shape: tuple[int, int], store_downsample: float
+) -> tuple[Region, tuple[NDArray[np.int64], ...]]:
+    """Pixels of the store whose centre lies in a region, and which of its pixels is nearest."""
     model_shape = grid_shape(slide_shape, done.downsample)
     store_shape = grid_shape(slide_shape, store_downsample)
     ratio = store_downsample / done.downsample
@@ -234,11 +266,7 @@ def to_store_window(
             f"a region of {area.height} x {area.width} px is smaller than a pixel of the "
             "annotations; choose a larger one"
         )
-    pick = np.ix_(rows, columns)
-    objects = None if done.objects is None else done.objects[pick]
-    classes = done.classes[pick]
-    provenance = np.full(classes.shape, MODEL, np.uint8)
-    return Window(Region(y0, x0, *classes.shape), classes, objects, provenance)
+    return Region(y0, x0, rows.size, columns.size), np.ix_(rows, columns)
 
 
 def renumbered(objects: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -33,7 +33,17 @@ ExtraFile = Annotated[
     ),
 ]
 VOLATILE = frozenset(
-    {"name", "notes", "created", "app_version", "metrics", "gate", "files", "data_sha256"}
+    {
+        "name",
+        "notes",
+        "created",
+        "app_version",
+        "metrics",
+        "gate",
+        "files",
+        "data_sha256",
+        "calibration",
+    }
 )
 
 RecordT = TypeVar("RecordT", bound="Record")
@@ -91,6 +101,22 @@ class DataSource(Record):
     licence: str = Field(min_length=1, max_length=200)
     note: str = ""
     sha256: Sha256 | None = None
+
+
+class Calibration(Record):
+    """How far a model's confidence can be trusted, measured on images it never learned from.
+
+    ``temperature`` by the number of averaged flips ("1", "2", "4"): what the logits are divided by.
+    ``ece_before`` and ``ece_after`` are the expected calibration error without and with it;
+    ``auroc`` the probability that a wrong pixel is less sure than a right one. Of one view.
+    """
+
+    temperature: dict[Literal["1", "2", "4"], Annotated[float, Field(ge=0.05, le=20.0)]]
+    ece_before: float = Field(ge=0.0, le=1.0)
+    ece_after: float = Field(ge=0.0, le=1.0)
+    auroc: float | None = Field(default=None, ge=0.0, le=1.0)
+    images: int = Field(ge=1)
+    data: str = ""
 
 
 class Card(Record):
@@ -155,6 +181,7 @@ class ModelCard(Card):
     parent: Sha256 | None = None
     data_sha256: Sha256 | None = None
     gate: dict[str, Any] | None = None
+    calibration: Calibration | None = None
     starter: bool = False
 
     @field_validator("mpp_range")

@@ -101,7 +101,8 @@ def test_previews_come_centre_first_and_show_the_final_foreground(slide: Picture
         drawn[tile.core.shifted(-region.y, -region.x).slices] = tile.classes
     assert (drawn == done.classes).mean() > 0.99
     assert tiles[0].core.contains(Region(165, 180, 1, 1))
-    assert set(done.seconds) == {"prepare", "read", "network", "keep", "instances", "total"}
+    steps_timed = {"prepare", "read", "network", "keep", "instances", "confidence", "total"}
+    assert set(done.seconds) == steps_timed
 
 
 def test_the_order_of_arrival_does_not_matter(slide: Picture) -> None:
