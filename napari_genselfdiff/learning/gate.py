@@ -129,6 +129,51 @@ def judge(
     return Verdict(decision, sentence, *value, gains, classes, kept, blocks)
 
 
+def best_constant(
+    truths: Sequence[NDArray[np.int64]], scored: Sequence[NDArray[np.bool_]]
+) -> list[NDArray[np.int64]]:
+    """The same class, of those that are not background, for every pixel: what needs no learning.
+
+    The most frequent one among the scored pixels.
+    """
+    values = np.concatenate([truth[mask] for truth, mask in zip(truths, scored, strict=True)])
+    wanted = values[values > 0]
+    most = int(np.bincount(wanted).argmax()) if wanted.size else 0
+    return [np.full_like(truth, most) for truth in truths]
+
+
+def judge_first(
+    constant: Counts, new: Counts, class_names: Sequence[str], *, seed: int = 0
+) -> Verdict:
+    """Judge the first model of a task, which has no model to be compared with.
+
+    Useful means: its Dice on held-out corrections is above that of an answer that is the same
+    everywhere (see :func:`best_constant`).
+    """
+    value, blocks = (constant.mean_dice(), new.mean_dice()), len(new.overlap)
+    classes = {
+        name: (float(a), float(b))
+        for name, a, b in zip(class_names, constant.dice(), new.dice(), strict=True)
+    }
+    aside = f"on corrections kept aside, Dice {value[1]:.2f}"
+    decision: Decision = "better"
+    sentence = f"A first model: {aside} ({value[0]:.2f} if it called everything the same)."
+    if blocks < FEWEST_BLOCKS:
+        decision = "too_little"
+        sentence = (
+            f"Too little to judge: only {blocks} places could be kept aside ({aside}). "
+            "Correct a few more places, or decide by the picture."
+        )
+    elif value[1] <= value[0]:
+        decision = "not_better"
+        sentence = (
+            f"Not useful yet: {aside}, and {value[0]:.2f} if it called everything the same. "
+            "Correct or accept more places, background too."
+        )
+    gains = change_interval(constant, new, seed)
+    return Verdict(decision, sentence, *value, gains, classes, None, blocks)
+
+
 def _keep_change(
     old: Counts, new: Counts, names: Sequence[str], redefined: Sequence[str], seed: int
 ) -> tuple[float, float, float] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -23,10 +23,12 @@ from napari_genselfdiff.learning.corrections import (
     without,
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
-from napari_genselfdiff.learning.gate import Verdict, judge
+from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
+from napari_genselfdiff.learning.gate import Verdict, best_constant, judge, judge_first
 from napari_genselfdiff.learning.holdout import hold_out
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
+from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.scoring import KEEP_BLOCK, classify, count, score
 from napari_genselfdiff.registry.folder import read_model, with_card, write_model
 
@@ -62,22 +64,6 @@ _NOT_INHERITED = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefineConfig:
-    """How a refine learns; the defaults come from a few trials on training-list images."""
-
-    budget_s: float = 30.0
-    patch: int = 192
-    batch: int = 4
-    lr: float = 2e-4
-    most_steps: int = 240
-    fewest_steps: int = 12
-    replay_share: float = 0.5
-    blends: tuple[float, ...] = (1.0, 0.7, 0.5, 0.3, 0.15)
-    whole_network: bool = False
-    seed: int = 0
-
-
 @dataclass(frozen=True)
 class RefineRequest:
     """Which model to refine, with what.
@@ -91,7 +77,7 @@ class RefineRequest:
     tiles: Sequence[CorrectionTile]
     out: Path
     name: str
-    config: RefineConfig = RefineConfig()
+    config: RefineConfig = field(default_factory=RefineConfig)
 
 
 @dataclass(frozen=True)
@@ -148,6 +134,10 @@ def refine(
     if not any(tile.known.any() for tile in tiles):
         raise ConfigError(
             "there is nothing to learn from yet; correct something or press Accept view first"
+        )
+    if is_untrained(base.card) and not any((tile.classes[tile.known] > 0).any() for tile in tiles):
+        raise ConfigError(
+            f"nothing was drawn for {base.card.task.name} yet, only background; draw a few first"
         )
     held = hold_out(tiles, seed=config.seed)
     rest = [without(tile, mask) for tile, mask in zip(tiles, held, strict=True)]
@@ -259,17 +249,18 @@ def _save_and_compare(
     share = blend(trained, base.load(), reserve, asides, index, request.config.blends)
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
-        "name": request.name,
         "parent": current.hash,
+        "notes": f"Refined from {card.name} with {len(tiles)} corrected tiles.",
+        **(first_fields(card, tiles) if is_untrained(card) else {}),
+        "name": request.name,
         "recipe": {
             "refine": asdict(request.config),
-            "base": base.hash,
+            "base": origin(card) if is_untrained(card) else base.hash,
             "device": str(device),
             "blend": share,
         },
         "gate": {"decision": "unjudged"},
         "starter": False,
-        "notes": f"Refined from {card.name} with {len(tiles)} corrected tiles.",
     }
     extras = pack_tiles(CORRECTIONS, tiles)
     model = write_model(request.out, fields, trained, extras=extras)
@@ -292,19 +283,22 @@ def compare(
     task = candidate.card.task
     index, names = class_index(task), [spec.name for spec in task.classes]
     before, after = current.load(), candidate.load()
-    keep = read_tiles(base.path / KEEP)
-    everywhere = [tile.known for tile in keep]
-    seen = [[classify(model, tile.image) for tile in tiles] for model in (before, after)]
-    old, new = (count(answers, tiles, held, index, before.n_classes) for answers in seen)
-    verdict = judge(
-        old,
-        new,
-        score(before, keep, everywhere, index, block=KEEP_BLOCK),
-        score(after, keep, everywhere, index, block=KEEP_BLOCK),
-        names,
-        seed=seed,
-    )
-    return verdict, _picture(*seen, tiles, held, class_values(task))
+    answers_new = [classify(after, tile.image) for tile in tiles]
+    new = count(answers_new, tiles, held, index, after.n_classes)
+    if is_untrained(current.card):
+        answers_old = best_constant([index[tile.classes] for tile in tiles], held)
+        old = count(answers_old, tiles, held, index, before.n_classes)
+        verdict = judge_first(old, new, names, seed=seed)
+        answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
+    else:
+        answers_old = [classify(before, tile.image) for tile in tiles]
+        old = count(answers_old, tiles, held, index, before.n_classes)
+        keep = read_tiles(base.path / KEEP)
+        everywhere = [tile.known for tile in keep]
+        kept_old = score(before, keep, everywhere, index, block=KEEP_BLOCK)
+        kept_new = score(after, keep, everywhere, index, block=KEEP_BLOCK)
+        verdict = judge(old, new, kept_old, kept_new, names, seed=seed)
+    return verdict, _picture(answers_old, answers_new, tiles, held, class_values(task))
 
 
 def _picture(

@@ -123,7 +123,8 @@ class Registry:
     def base(self, model: Model) -> Model:
         """Where refining this model begins: what its line began with, or the task's shipped one.
 
-        The model itself if neither is here.
+        The model itself if neither is here, or if its line began with Refine itself: a first
+        model learned from a few tiles, which the later ones learn from again.
         """
         named = model.card.recipe.get("base")
         of_same_task = [m for m in self.list(model.card.task.name) if m.hash == named]
@@ -131,7 +132,7 @@ class Registry:
             return of_same_task[0]
         first = self.lineage(model)[-1]
         if first.card.parent is None:
-            return first
+            return model if "refine" in first.card.recipe else first
         return self._shipped(model.card.task.name) or first
 
     def descendants(self, model: Model) -> Models:

@@ -10,9 +10,12 @@ from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.events import Activity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_genselfdiff.engine.job import Job
     from napari_genselfdiff.learning.gate import Decision
     from napari_genselfdiff.learning.refine import RefineResult
+    from napari_genselfdiff.learning.refine_config import RefineConfig
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.registry.unfinished import Scratch
     from napari_genselfdiff.session.events import Tone
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 TILE = 256
 BUDGET_S = 30.0
+FIRST_LONGER = 2.0  # the first model of a task has everything to learn
 AROUND_S = 8.0  # reading, comparing and saving, beside the learning itself
 _STAGES = {
     "preparing": "Preparing",
@@ -49,11 +53,12 @@ class Plan:
 class Outcome:
     """A finished refine: what was found, the model before and after, and which is in use.
 
+    ``old`` is None if there was no model for the task before.
     ``decided`` is False while the user has to choose.
     """
 
     result: RefineResult
-    old: Model
+    old: Model | None
     new: Model
     in_use: bool
     decided: bool
@@ -62,7 +67,7 @@ class Outcome:
 @dataclass
 class _Running:
     job: Job
-    old: Model
+    old: Model | None
     scratch: Scratch
 
 
@@ -89,48 +94,66 @@ class Refining:
         store, model, name = session.store, session.model, session.task.name
         if store is None or name not in store.tasks:
             return Plan(0, 0.0, "Open a slide, predict and correct first.", ready=False)
-        if model is None:
-            text = f"There is no model for {name} yet, so there is none to refine."
-            return Plan(0, 0.0, text, ready=False)
+        if model is None and session.models():
+            return Plan(0, 0.0, session.model_problem, ready=False)
         tiles = len(store.known_regions(name, TILE))
         if not tiles:
             text = "Correct or accept a few places first; then the model learns from them."
+            if model is None:
+                text = (
+                    f"There is no model for {name} yet. Draw a few {wording.things(session.task)}, "
+                    "accept what you see, and Refine makes the first one."
+                )
             return Plan(0, 0.0, text, ready=False)
-        seconds = self.budget_s + AROUND_S
-        text = (
-            f"Learns from {wording.counted(tiles, 'checked tile')}, takes about "
-            f"{wording.duration(seconds)}. The old model is kept."
-        )
+        seconds = self.budget_s * (1 if model is not None else FIRST_LONGER) + AROUND_S
+        checked = wording.counted(tiles, "checked tile")
+        does, kept = f"Learns from {checked}", " The old model is kept."
+        if model is None:
+            does, kept = f"Makes the first model for {name} from {checked}", ""
+        text = f"{does}, takes about {wording.duration(seconds)}.{kept}"
         return Plan(tiles, seconds, text, ready=True)
 
     def start(self) -> None:
         """Learn from everything checked on this slide; one can go on working meanwhile."""
         from napari_genselfdiff.learning.corrections import collect_tiles
-        from napari_genselfdiff.learning.refine import RefineConfig, RefineRequest
+        from napari_genselfdiff.learning.refine import RefineRequest
+        from napari_genselfdiff.learning.refine_config import RefineConfig
 
         session = self._session
         if self._running is not None:
             raise ConfigError("a refine is running; cancel it or wait")
         slide, store = session.open_store()
-        model = session.open_model()
-        plan = self.plan()
+        plan, model = self.plan(), session.model
         if not plan.ready:
             raise ConfigError(plan.sentence)
-        tiles = collect_tiles(slide, store, model.card, tile=TILE)
         scratch = session.registry.scratch()
+        if model is None:
+            start, base, config = self._untrained(scratch.path / "start")
+            wanted = session.task.name.lower().replace(" ", "-")
+        else:
+            start, base = model, session.registry.base(model)
+            wanted, config = model.card.name, RefineConfig(budget_s=self.budget_s)
         request = RefineRequest(
-            current=model.path,
-            base=session.registry.base(model).path,
-            tiles=tiles,
+            current=start.path,
+            base=base.path,
+            tiles=collect_tiles(slide, store, start.card, tile=TILE),
             out=scratch.path / "model",
-            name=session.registry.new_name(model.card.name),
-            config=RefineConfig(budget_s=self.budget_s),
+            name=session.registry.new_name(wanted),
+            config=config,
         )
         job = session.engine.refine(request, session.profile)
         self._running = _Running(job, model, scratch)
         self.outcome, self.losses = None, []
         self._report(Activity(_STAGES["preparing"], 0.0, plan.seconds))
         session.say(f"Learning from {wording.counted(plan.tiles, 'checked tile')}; go on working.")
+
+    def _untrained(self, folder: Path) -> tuple[Model, Model, RefineConfig]:
+        """What the first model of a task begins with, twice, and how it learns."""
+        from napari_genselfdiff.learning.first import FIRST, write_untrained
+        from napari_genselfdiff.registry.registry import bundled_backbone
+
+        start = write_untrained(folder, self._session.task, bundled_backbone())
+        return start, start, replace(FIRST, budget_s=self.budget_s * FIRST_LONGER)
 
     def cancel(self) -> bool:
         """Stop; the model in use stays. False if nothing ran."""
@@ -176,7 +199,10 @@ class Refining:
             self.go_back()
             return
         self._settle(replace(outcome, decided=True))
-        self._session.say(f"{outcome.old.card.name} stays in use.")
+        stays = (
+            "No model is in use" if outcome.old is None else f"{outcome.old.card.name} stays in use"
+        )
+        self._session.say(f"{stays}; the new one stays in the list.")
 
     def go_back(self) -> None:
         """Use the model that was in use before, bit by bit the same."""
@@ -212,6 +238,8 @@ class Refining:
         undecided = verdict.decision == "too_little"
         self._settle(Outcome(result, running.old, new, verdict.accepted, not undecided))
         text, tone = _SUMMARIES[verdict.decision]
+        if running.old is None and verdict.accepted:
+            text = f"There is a model for {self._session.task.name} now. Press Predict to see it."
         self._session.say(text, tone)
 
     def _end(self) -> None:

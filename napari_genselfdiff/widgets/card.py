@@ -102,7 +102,8 @@ class ResultCard(QFrame):
         self.use_button.setText("Use" if verdict.accepted else "Use anyway")
         self.use_button.setEnabled(not outcome.in_use)
         self.keep_button.setText("Go back" if outcome.in_use else "Keep old")
-        self.keep_button.setEnabled(outcome.in_use or not outcome.decided)
+        back = outcome.old is not None  # there is something to go back to
+        self.keep_button.setEnabled(back if outcome.in_use else not outcome.decided)
 
     def compare(self) -> None:
         """Open the place in a window of its own."""
@@ -145,4 +146,6 @@ def telling_place(
 def _in_use(outcome: Outcome) -> str:
     if outcome.in_use:
         return "It is in use now."
-    return "The old model is in use." if outcome.decided else "You choose."
+    if not outcome.decided:
+        return "You choose."
+    return "No model is in use." if outcome.old is None else "The old model is in use."

@@ -242,7 +242,8 @@ class Controller(Tools):
         if outcome is None or model is None:
             self._model_shown = None
             return
-        shown = self._model_shown or outcome.old.hash
+        before = "" if outcome.old is None else outcome.old.hash
+        shown = self._model_shown or before
         self._model_shown = model.hash
         if model.hash != shown:
             self.predict_again()

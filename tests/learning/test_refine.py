@@ -14,12 +14,12 @@ from napari_genselfdiff.learning.corrections import CorrectionTile, class_index,
 from napari_genselfdiff.learning.refine import (
     CORRECTIONS,
     RESERVE,
-    RefineConfig,
     RefineProgress,
     RefineRequest,
     RefineResult,
     refine,
 )
+from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.scoring import classify
 from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.registry.folder import read_model

@@ -24,6 +24,6 @@ def task(name: str = "Nuclei") -> TaskSpec:
     return TaskSpec(name=name, kind="objects", classes=(nucleus,), mpp=0.25)
 
 
-def network(seed: int = 0) -> Segmenter:
+def network(seed: int = 0, classes: int = 1) -> Segmenter:
     torch.manual_seed(seed)
-    return build_segmenter(TINY, 1, 0)
+    return build_segmenter(TINY, classes, 0)

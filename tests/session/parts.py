@@ -51,10 +51,10 @@ class FakeEngine:
         self.closed = True
 
 
-def make_model(folder: Path, seed: int = 0, **fields: Any) -> Model:
-    """Write a tiny model of the task Nuclei into this folder."""
+def make_model(folder: Path, seed: int = 0, *, classes: int = 1, **fields: Any) -> Model:
+    """Write a tiny model, of the task Nuclei unless ``fields`` names another, into this folder."""
     values = {"task": task(), "mpp_range": (0.25, 0.5), "tile": 128, "halo": 16, **fields}
-    return write_model(folder, values, network(seed))
+    return write_model(folder, values, network(seed, classes))
 
 
 def make_session(folder: Path, bundled: Path) -> tuple[Session, FakeEngine]:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from napari_genselfdiff.annotation.tasks import REGIONS
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.gate import Decision
 from napari_genselfdiff.learning.refine import RefineProgress, RefineRequest
-from napari_genselfdiff.registry.folder import Model
+from napari_genselfdiff.registry.folder import Model, read_model
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from tests.session.parts import FakeEngine, make_model, refine_result
@@ -163,3 +164,31 @@ def test_deciding_without_an_outcome_says_so(opened: Opened) -> None:
         session.refining.use_new()
     with pytest.raises(ConfigError, match="no earlier model"):
         session.refining.go_back()
+
+
+def test_a_task_without_a_model_gets_its_first_one(opened: Opened) -> None:
+    session, engine = opened
+    session.choose_task("Regions")
+    assert session.model is None
+    assert "Refine makes the first one" in session.refining.plan().sentence
+    session.accept(Region(0, 0, 512, 512), 1.0)
+    plan = session.refining.plan()
+    assert plan.ready
+    assert "first model for Regions" in plan.sentence
+    session.refining.start()
+    request = engine.requests[-1][1]
+    assert request.current == request.base
+    assert request.name == "regions"
+    assert read_model(request.current).card.task.name == "Regions"
+
+    model = make_model(request.out, 5, name=request.name, task=REGIONS, classes=2)
+    engine.jobs[-1].on_end("done", refine_result(model, "better"))
+    session.poll()
+    outcome = session.refining.outcome
+    assert outcome is not None
+    assert outcome.in_use
+    assert outcome.old is None
+    assert session.model is not None
+    assert session.model.card.name == "regions"
+    assert "Press Predict" in session.status.text
+    assert session.registry.base(session.model).hash == session.model.hash
