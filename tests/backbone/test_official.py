@@ -69,8 +69,8 @@ def drawn_parameter(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Weights of a size that keeps every block alive: their scale is part of the golden values."""
     values = drawn(name, shape)
     if len(shape) == 1:
-        return 0.1 * values + ("norm" in name and name.endswith("weight"))
-    return values * (3 / math.prod(shape[1:])) ** 0.5
+        return values * 0.1 + float("norm" in name and name.endswith("weight"))
+    return values * math.sqrt(3 / math.prod(shape[1:]))
 
 
 def test_noise_parity_of_a_net_small_enough_to_ship() -> None:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from napari_genselfdiff.backbone.heads import Denoiser, Segmenter, build_segmenter
-from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
-from napari_genselfdiff.backbone.sampler import ddim, ddpm_step
+from napari_genselfdiff.backbone.init import initialise
+from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule, Prediction
+from napari_genselfdiff.backbone.sampler import Network, ddim, ddpm_step
 from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
 from napari_genselfdiff.backbone.weights import read_weights, write_weights
 from napari_genselfdiff.errors import ConfigError, ModelFileError
@@ -74,23 +78,74 @@ def test_batched_equals_one_by_one() -> None:
     torch.testing.assert_close(together, apart, atol=1e-12, rtol=0)
 
 
-def test_ddim_with_a_perfect_network_returns_the_image() -> None:
+def perfect(schedule: NoiseSchedule, x0: torch.Tensor, prediction: Prediction) -> Network:
+    """A network that knows the clean image, answering in the given way."""
+
+    def answer(x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        alpha_bar = schedule.alpha_bar[t].view(-1, 1, 1, 1)
+        noise = (x_t - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
+        return schedule.target(x0, noise, t, prediction)
+
+    return answer
+
+
+@pytest.mark.parametrize("prediction", get_args(Prediction))
+@pytest.mark.parametrize("start", [0, 400, 999])
+def test_a_perfect_network_leads_back_to_the_image(prediction: Prediction, start: int) -> None:
     schedule = NoiseSchedule(NoiseConfig())
     x0 = image(2, 3, 8, 8).double()
     noise = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    start = 400
     x_t = schedule.add_noise(x0, noise, torch.full((2,), start))
-
-    def knows(x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        alpha_bar = schedule.alpha_bar[t].view(-1, 1, 1, 1)
-        return (x - alpha_bar.sqrt() * x0) / (1 - alpha_bar).sqrt()
-
-    back = ddim(knows, schedule, x_t, start=start, steps=10)
+    knows = perfect(schedule, x0, prediction)
+    back = ddim(knows, schedule, x_t, start=start, steps=10, prediction=prediction)
     torch.testing.assert_close(back, x0, atol=1e-6, rtol=0)
-    first = ddpm_step(
-        knows, schedule, schedule.add_noise(x0, noise, torch.zeros(2).long()), 0, noise
-    )
-    torch.testing.assert_close(first, x0, atol=1e-6, rtol=0)
+    x = x_t
+    for t in range(min(start, 20), -1, -1):
+        x = ddpm_step(knows, schedule, x, t, torch.randn_like(x), prediction=prediction)
+    torch.testing.assert_close(x, x0, atol=1e-6, rtol=0)
+
+
+def test_a_ddpm_step_on_noise_is_algorithm_2() -> None:
+    schedule = NoiseSchedule(NoiseConfig())
+    x_t, answer, noise = (torch.randn(1, 3, 4, 4, dtype=torch.float64) for _ in range(3))
+    for t in (1, 300, 999):
+        beta, alpha_bar = schedule.betas[t], schedule.alpha_bar[t]
+        mean = (x_t - beta / (1 - alpha_bar).sqrt() * answer) / (1 - beta).sqrt()
+        wanted = mean + schedule.posterior_variance[t].sqrt() * noise
+        step = ddpm_step(lambda _x, _t: answer, schedule, x_t, t, noise)
+        torch.testing.assert_close(step, wanted, atol=1e-9, rtol=1e-9)
+
+
+def test_the_released_network_never_looks_at_its_first_level_again() -> None:
+    """The missing skip, and the preset that has it; small, and the same otherwise."""
+    for name, reads in (("paper", False), ("paper_skip", True)):
+        torch.manual_seed(0)
+        config = replace(PRESETS[name], dims=(8, 16), attention=("none", "none"), init_dim=4)
+        model = Denoiser(config)
+        with torch.no_grad():
+            next(model.unet.down[0].parameters()).zero_()
+            a, b = (model(image(1, 3, 16, 16) * sign, torch.zeros(1)) for sign in (1, -1))
+        assert torch.equal(a, b) is not reads
+
+
+def test_the_released_initialisation_nearly_switches_every_block_off() -> None:
+    torch.manual_seed(0)
+    model = Denoiser(TINY)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    initialise(model, "default")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    initialise(model, "released")
+    for name, part in model.named_modules():
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d, nn.GroupNorm)):
+            assert float(part.weight.detach().abs().max()) < 0.06, name
+            assert not torch.equal(part.weight, before[f"{name}.weight"])
+            if part.bias is not None:
+                assert torch.equal(part.bias, before[f"{name}.bias"])
+        elif isinstance(part, nn.Linear):
+            assert torch.equal(part.weight, before[f"{name}.weight"])
+    scales = [p.weight.detach() for p in model.modules() if isinstance(p, nn.GroupNorm)]
+    assert float(torch.cat(scales).abs().mean()) == pytest.approx(0.008, rel=0.15)
 
 
 class TestWeights:
