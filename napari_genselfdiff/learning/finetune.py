@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,13 +17,21 @@ from napari_genselfdiff.learning.companion import (
 )
 from napari_genselfdiff.learning.data import PatchSampler
 from napari_genselfdiff.learning.loop import Report, TrainState
+from napari_genselfdiff.learning.place import usable_precision
 from napari_genselfdiff.learning.prefetch import Prefetch
-from napari_genselfdiff.learning.run import RunFolder, run
+from napari_genselfdiff.learning.run import RunFolder, RunOptions, run
+from napari_genselfdiff.learning.snapshot import (
+    FIRST_INDEX,
+    PICTURE_FILE,
+    segmentation_rows,
+    write_progress,
+)
 from napari_genselfdiff.learning.sources import labelled_sources
-from napari_genselfdiff.learning.start import load_part, preset, start_file
+from napari_genselfdiff.learning.start import check_pretext, load_part, preset, start_file
+from napari_genselfdiff.registry.folder import WEIGHTS_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from torch import nn
@@ -32,35 +41,41 @@ if TYPE_CHECKING:
 
 
 def finetune(
-    recipe: FinetuneRecipe,
-    out: Path,
-    *,
-    resume: bool = False,
-    device: str = "cpu",
-    should_stop: Callable[[], bool] = lambda: False,
+    recipe: FinetuneRecipe, out: Path, options: RunOptions | None = None
 ) -> Iterator[Report]:
     """Fine-tune after ``recipe`` into ``out``, yielding one report per step.
 
-    Writes ``weights.safetensors`` (the moving average, for use), ``checkpoint.pt`` (full state,
-    for ``resume``), ``log.csv`` and ``recipe.json``.
+    Writes ``weights.safetensors`` (the moving average, for use), ``checkpoint.pt`` and the one
+    before it (full state, to resume), ``log.csv``, ``recipe.json`` and ``progress.png``.
     """
-    folder = RunFolder(out, recipe, resume=resume)
-    torch.manual_seed(recipe.loop.seed)
+    options = options or RunOptions()
+    place = options.place
+    folder = RunFolder(out, recipe, resume=options.resume, writes=place.shares.is_first)
+    loop = replace(recipe.loop, precision=usable_precision(recipe.loop.precision, place.device))
+    torch.manual_seed(loop.seed)
     model, objective = start(recipe)
-    sampler = PatchSampler(labelled_sources(recipe.data), recipe.patch, recipe.loop.seed)
-    state = TrainState.create(model, recipe.loop, device)
-    with Prefetch.of(sampler, recipe.loop.total_images, device) as make_batch:
+    sampler = PatchSampler(labelled_sources(recipe.data), recipe.patch, loop.seed)
+    state = TrainState.create(model, loop, place.device, place.shares)
+    indices = range(FIRST_INDEX, FIRST_INDEX + recipe.snapshots.tiles)
+
+    def snapshot() -> None:
+        learnt = without_companion(state.ema.model)
+        write_weights(out / WEIGHTS_FILE, learnt)
+        if indices:
+            rows = segmentation_rows(learnt, sampler.batch(indices).to(place.device))
+            title = f"{recipe.name}: fine-tuning, {state.images_seen:,} images seen"
+            write_progress(out / PICTURE_FILE, title, out / "log.csv", rows)
+
+    with Prefetch.of(sampler, loop.total_images, str(place.device)) as make_batch:
         yield from run(
             folder,
             state,
             make_batch,
             objective,
-            recipe.loop,
+            loop,
             every_images=recipe.snapshots.every_images,
-            snapshot=lambda: write_weights(
-                out / "weights.safetensors", without_companion(state.ema.model)
-            ),
-            should_stop=should_stop,
+            snapshot=snapshot,
+            options=options,
         )
 
 
@@ -72,7 +87,9 @@ def start(recipe: FinetuneRecipe) -> tuple[nn.Module, Objective]:
     model = AccompaniedSegmenter(segmenter)
     initialise(model.noise_head, recipe.init)
     if recipe.start != "scratch":
-        load_part(model.noise_head, "head.", start_file(recipe.start), recipe.preset)
+        path = start_file(recipe.start)
+        check_pretext(path, recipe.companion, "companion.")
+        load_part(model.noise_head, "head.", path, recipe.preset)
     pretext = recipe.companion.build(recipe.loop.seed)
     return model, Accompanied(recipe.loss, pretext, recipe.companion.weight)
 

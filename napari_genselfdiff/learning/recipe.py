@@ -29,17 +29,19 @@ class _Strict(BaseModel):
 class ImageSet(_Strict):
     """How the images of one folder are to be read; ``weight`` is each image's share of patches.
 
-    ``stretch_x`` undoes a squeeze of the columns at the source (1.33 = widen by a third).
+    ``list`` names a file of stems: only these images of the folder are read. ``stretch_x`` undoes
+    a squeeze of the columns at the source (1.33 = widen by a third).
     """
 
     folder: str
+    list: str | None = None
     mpp: float | None = Field(default=None, gt=0.05, lt=20)
     stretch_x: float = Field(default=1.0, gt=0.2, lt=5)
     weight: float = Field(default=1.0, gt=0)
 
 
 class UnlabelledData(_Strict):
-    """Images or slides: a list of paths under ``root``, or everything in ``folders``.
+    """Images or slides: a list of paths under ``root``, the sets' lists, or all of ``folders``.
 
     Folders that are not full paths are taken from ``root`` where there is one. ``mpp`` (µm per
     pixel) holds for files that do not say theirs; with ``need_mpp`` those are left out without
@@ -76,9 +78,13 @@ class LabelledData(_Strict):
 
 
 class Snapshots(_Strict):
-    """How often, in images seen, the full state and the usable weights are written."""
+    """How often, in images seen, the full state and the usable weights are written.
+
+    ``tiles`` is how many patches the picture of the progress shows; 0 leaves it out.
+    """
 
     every_images: int = Field(default=2000, gt=0)
+    tiles: int = Field(default=5, ge=0, le=16)
 
 
 class PretrainRecipe(PretextConfig):
@@ -128,8 +134,9 @@ Recipe = TypeVar("Recipe", PretrainRecipe, FinetuneRecipe)
 def read_recipe(kind: type[Recipe], name: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a shipped recipe by name, or a TOML file by path, and apply ``KEY=VALUE`` overrides.
 
-    Keys are dotted (``loop.batch=16``); values are TOML, a bare word is a string. ConfigError
-    for a missing file, a misspelt key or a value that does not fit.
+    Keys are dotted (``loop.batch=16``); values are TOML, a bare word is a string, ``none`` means
+    that there is no such thing (``patch.stain=none``). ConfigError for a missing file, a misspelt
+    key or a value that does not fit.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -144,7 +151,7 @@ def read_recipe(kind: type[Recipe], name: str | Path, overrides: list[str] | Non
     for text in overrides or []:
         _override(values, text)
     try:
-        return kind(**values)
+        return kind(**_without_none(values))
     except ValidationError as err:
         first = err.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -162,6 +169,14 @@ def data_root(root: str, *, needed: bool = True) -> Path:
             "data.root=FOLDER"
         )
     return Path(chosen)
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """The word none as null, which TOML does not have."""
+    return {
+        key: _without_none(value) if isinstance(value, dict) else None if value == "none" else value
+        for key, value in values.items()
+    }
 
 
 def _override(values: dict[str, Any], text: str) -> None:

@@ -47,6 +47,8 @@ def unlabelled_sources(data: UnlabelledData) -> list[FileSource]:
                 f"{len(missing)} of {len(paths)} images of {data.list} are missing under {root}"
                 + (f", the first is {missing[0].relative_to(root)}" if missing else "")
             )
+    elif any(part.list for part in data.sets):
+        paths = [path for part in data.sets if part.list for path in _listed(root, part)]
     else:
         found = find_pictures([root / Path(f).expanduser() for f in data.folders or (".",)])
         _log.info("%s", found.summary())
@@ -79,6 +81,19 @@ def read_pixels(path: Path) -> NDArray[np.uint8]:
     """All pixels of a plain image, ``(H, W, 3)``; for training images, not for slides."""
     with open_slide(path) as slide:
         return np.asarray(slide.levels[0][:])
+
+
+def _listed(root: Path, part: ImageSet) -> list[Path]:
+    """The images of a folder whose stems are in the set's list."""
+    images = {p.stem: p for p in sorted((root / part.folder).glob("*"))}
+    stems = read_list(root / str(part.list))
+    missing = [stem for stem in stems if stem not in images]
+    if missing or not stems:
+        raise ConfigError(
+            f"{len(missing)} of {len(stems)} images of {part.list} are missing in {part.folder}"
+            + (f", the first is {missing[0]}" if missing else "")
+        )
+    return [images[stem] for stem in stems]
 
 
 def _file_source(

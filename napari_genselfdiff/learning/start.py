@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.backbone.init import initialise
@@ -16,6 +16,7 @@ from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE, read_bac
 if TYPE_CHECKING:
     from torch import nn
 
+    from napari_genselfdiff.learning.pretext import PretextConfig
     from napari_genselfdiff.learning.recipe import PretrainRecipe
 
 SCRATCH, BUNDLED = "scratch", "bundled"
@@ -35,7 +36,7 @@ def start_denoiser(recipe: PretrainRecipe) -> Denoiser:
     initialise(model, recipe.init)
     if recipe.start != SCRATCH:
         path = start_file(recipe.start)
-        _check_pretext(path.with_name(CARD_FILE), recipe)
+        check_pretext(path, recipe)
         load_part(model.unet, "unet.", path, recipe.preset)
         load_part(model.head, "head.", path, recipe.preset)
     return model
@@ -67,23 +68,28 @@ def load_part(module: nn.Module, prefix: str, path: Path, network: str) -> None:
     module.load_state_dict(state)
 
 
-def _check_pretext(card_file: Path, recipe: PretrainRecipe) -> None:
-    """A noise head goes on only where it predicts the same of the same noise."""
-    if not card_file.exists():  # a run that was not finished, or a bare weights file
+def check_pretext(weights: Path, wanted: PretextConfig, prefix: str = "") -> None:
+    """Refuse a noise head that learned something else; ``prefix`` is where ``wanted`` stands."""
+    folder = weights.parent
+    if not (folder / CARD_FILE).exists():  # a run that was not finished, or a bare weights file
         return
-    card = json.loads(read_backbone(card_file.parent).card.model_dump_json())
-    wanted = recipe.card_fields()
-    other = {k: card[k] for k in ("schedule", "timesteps", "prediction") if card[k] != wanted[k]}
+    card = json.loads(read_backbone(folder).card.model_dump_json())
+    learned, asked = (_settings(fields) for fields in (card, wanted.card_fields()))
+    other = [f"{prefix}{key}={value}" for key, value in learned.items() if asked.get(key) != value]
     if other:
-        settings = " ".join(f"{_SETTING[k]}={v}" for k, v in other.items())
         raise ConfigError(
-            f"{card_file.parent.name} was pre-trained with another pretext than the recipe's; "
-            f"go on with the same: {settings}, or begin with start=scratch"
+            f"{folder.name} was pre-trained with another pretext than the recipe's; "
+            f"go on with the same: {' '.join(other)}, or begin with start=scratch"
         )
 
 
-_SETTING = {
-    "schedule": "noise.schedule",
-    "timesteps": "noise.timesteps",
-    "prediction": "prediction",
-}
+def _settings(card: dict[str, Any]) -> dict[str, Any]:
+    """Recipe settings that decide what a noise head answers, from a card's fields."""
+    if card["schedule"] == "masked":
+        return {"pretext": "masked", "masking.timesteps": card["timesteps"]}
+    return {
+        "pretext": "noise",
+        "noise.schedule": card["schedule"],
+        "noise.timesteps": card["timesteps"],
+        "prediction": card["prediction"],
+    }
