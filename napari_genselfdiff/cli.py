@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 import napari_genselfdiff
-from napari_genselfdiff.commands import console, doctor, evaluate, exchange, learn, models, segment
+from napari_genselfdiff.commands import (
+    console,
+    doctor,
+    evaluate,
+    exchange,
+    learn,
+    models,
+    refine,
+    refine_bundle,
+    segment,
+)
 
 app = typer.Typer(
     cls=console.Commands,
@@ -76,7 +86,8 @@ def demo(
 
 app.command("doctor")(doctor.doctor)
 app.command("segment")(segment.segment)
-app.command("refine")(learn.refine)
+app.command("refine")(refine.refine)
+app.command("bundle")(refine_bundle.bundle)
 app.command("pretrain")(learn.pretrain)
 app.command("finetune")(learn.finetune)
 app.command("evaluate")(evaluate.evaluate)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.slide import Slide
 
 INDEX = "tiles.json"
-_MAX_TILES, _MAX_SIDE = 4096, 4096
+MAX_TILES, _MAX_SIDE = 4096, 4096
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,8 @@ def read_tiles(folder: Path) -> list[CorrectionTile]:
 
 def _read_index(folder: Path) -> list[dict[str, Any]]:
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    if not isinstance(index, list) or len(index) > _MAX_TILES:
-        raise ModelFileError(f"{folder / INDEX} is not a list of up to {_MAX_TILES} tiles")
+    if not isinstance(index, list) or len(index) > MAX_TILES:
+        raise ModelFileError(f"{folder / INDEX} is not a list of up to {MAX_TILES} tiles")
     return index
 
 

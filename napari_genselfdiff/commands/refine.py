@@ -1,0 +1,185 @@
+"""``genselfdiff refine``: the plugin's Refine, from slides or from a bundle of corrections."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_genselfdiff.commands import console
+from napari_genselfdiff.commands.segment import (
+    STORE_SUFFIX,
+    ModelOption,
+    MppOption,
+    ProfileOption,
+    TaskOption,
+)
+from napari_genselfdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.learning.refine import RefineResult
+    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.slides.slide import Slide
+
+SlidesArg = Annotated[list[Path] | None, typer.Argument(help="Slides that were corrected.")]
+StoresOption = Annotated[
+    list[Path] | None,
+    typer.Option("--store", help="Annotations of each slide, in order; those beside them."),
+]
+
+
+def refine(
+    out: Annotated[Path, typer.Option(help="Folder for the refined model.")],
+    slides: SlidesArg = None,
+    stores: StoresOption = None,
+    bundles: Annotated[
+        list[Path] | None,
+        typer.Option("--bundle", help="Corrections as a file of `genselfdiff bundle`, instead."),
+    ] = None,
+    task: TaskOption = None,
+    model: ModelOption = "default",
+    budget_seconds: Annotated[float, typer.Option(help="Time to learn.", min=1.0)] = 30.0,
+    report: Annotated[
+        Path | None, typer.Option("--json", help="Report: before, after, verdict.")
+    ] = None,
+    mpp: MppOption = None,
+    profile: ProfileOption = None,
+) -> None:
+    """Refine a model with what was corrected and accepted; it is not put to use by itself."""
+    from napari_genselfdiff.commands.segment import pick_model
+    from napari_genselfdiff.registry.files import beside
+    from napari_genselfdiff.registry.registry import Registry
+    from napari_genselfdiff.registry.unfinished import clean_partials
+
+    if bundles and (slides or stores):
+        raise typer.BadParameter("give slides or --bundle, not both")
+    given = [] if bundles else pair_stores(slides, stores)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"{out} is not empty; choose another --out")
+    Registry().clean()
+    if out.parent.is_dir():
+        clean_partials(out.parent, out.name)  # what a killed refine left
+    base = pick_model(model, task)
+    tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
+    # The folder gets its name when the verdict is in it, so that a kill leaves nothing half-made.
+    with beside(out) as partial:
+        result = _refine(base, tiles, partial, out.name, budget_seconds, profile)
+    result = replace(result, model=out)
+    if report is not None:
+        console.write_json(report, _report(result, base))
+    console.say(f"{result.verdict.sentence}\n{out}: refined from {base.card.name}.")
+
+
+def pair_stores(
+    slides: Sequence[Path] | None, stores: Sequence[Path] | None
+) -> list[tuple[Path, Path]]:
+    """Slides, each with its annotations; those beside it where none are named.
+
+    ``--store A B`` gives B to the slides; its name tells what it is.
+    """
+    from napari_genselfdiff.annotation.store import default_store_path
+
+    named = [*(stores or []), *(path for path in slides or [] if path.name.endswith(STORE_SUFFIX))]
+    plain = [path for path in slides or [] if not path.name.endswith(STORE_SUFFIX)]
+    if not plain or (named and len(named) != len(plain)):
+        raise typer.BadParameter(f"{len(plain)} slides and {len(named)} --store; one for each")
+    return list(zip(plain, named or [default_store_path(path) for path in plain], strict=True))
+
+
+def opened(
+    pairs: Sequence[tuple[Path, Path]], mpp: float | None
+) -> Iterator[tuple[Slide, AnnotationStore]]:
+    """Open slides and annotations one after the other, to read; each pair must belong together."""
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.slides.slide import open_slide
+
+    for path, where in pairs:
+        store = AnnotationStore.open_read_only(where)
+        try:
+            with open_slide(path, mpp=mpp) as slide:
+                if slide.hash != store.slide.hash:
+                    raise ConfigError(f"{where} belongs to another slide than {path}")
+                if slide.mpp is None:
+                    slide.assume_mpp(store.mpp)
+                yield slide, store
+        finally:
+            store.close()
+
+
+def collect(
+    pairs: Sequence[tuple[Path, Path]], model: Model, mpp: float | None
+) -> list[CorrectionTile]:
+    """Corrected tiles of slides, for the task of a model."""
+    from napari_genselfdiff.learning.corrections import collect_tiles
+
+    return [
+        tile
+        for slide, store in opened(pairs, mpp)
+        if model.card.task.name in store.tasks
+        for tile in collect_tiles(slide, store, model.card)
+    ]
+
+
+def _from_bundles(paths: Sequence[Path], model: Model) -> list[CorrectionTile]:
+    from napari_genselfdiff.learning.bundle import read_bundle, tiles_for
+
+    bundles = [read_bundle(path) for path in paths]
+    for path, bundle in zip(paths, bundles, strict=True):
+        if bundle.card.model_hash != model.hash:
+            console.note(
+                f"{path.name}: made on answers of {bundle.card.model}; {model.card.name} learns."
+            )
+    return tiles_for(model, bundles)
+
+
+def _refine(
+    base: Model,
+    tiles: Sequence[CorrectionTile],
+    folder: Path,
+    name: str,
+    budget_s: float,
+    profile: Path | None,
+) -> RefineResult:
+    from napari_genselfdiff.commands.segment import pick_profile
+    from napari_genselfdiff.errors import TrainingError
+    from napari_genselfdiff.learning import refine as learning
+    from napari_genselfdiff.learning.refine_config import RefineConfig
+    from napari_genselfdiff.registry.registry import Registry
+    from napari_genselfdiff.session import wording
+
+    request = learning.RefineRequest(
+        current=base.path,
+        base=Registry().base(base).path,
+        tiles=tiles,
+        out=folder,
+        name=name,
+        config=RefineConfig(budget_s=budget_s),
+    )
+    with console.progress("Refining") as show:
+        for step in learning.refine(request, pick_profile(profile)):
+            if isinstance(step, learning.RefineResult):
+                return step
+            show(step.done, f"{step.stage}, {wording.duration(step.eta_s)} left")
+    raise TrainingError("the refine ended without a model; please report this")
+
+
+def _report(result: RefineResult, base: Model) -> dict[str, Any]:
+    """Give what `--json` of refine holds; Dice are fractions, intervals 95 %."""
+    verdict = asdict(result.verdict)
+    return {
+        "schema": 1,
+        "model": str(result.model),
+        "hash": result.model_hash,
+        "parent": {"name": base.card.name, "hash": base.hash},
+        "accepted": None if verdict["decision"] == "too_little" else result.verdict.accepted,
+        **verdict,
+        "tiles": result.n_tiles,
+        "images_seen": result.images_seen,
+        "seconds": result.seconds,
+    }
