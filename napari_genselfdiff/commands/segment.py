@@ -38,11 +38,12 @@ class Job:
 
 @dataclass(slots=True)
 class Count:
-    """What a run did to the annotations of one slide."""
+    """What a run did to the annotations of one slide; ``labels`` is their SHA-256, of a region."""
 
     objects: int = 0
     kept_objects: int = 0
     kept_pixels: int = 0
+    labels: str | None = None
 
     def add(self, written: Written) -> None:
         """Count what a write had to leave alone."""
@@ -236,9 +237,9 @@ def _segment_one(path: Path, job: Job, store_path: Path, geojson: Path | None) -
 
 def _predict(slide: Slide, store: AnnotationStore, task: TaskSpec, job: Job) -> Count:
     """Write the model's answer into the store, with a record of how it came about."""
+    from napari_genselfdiff.prediction.records import run_record, write_run
     from napari_genselfdiff.prediction.region import MAX_REGION_PIXELS
     from napari_genselfdiff.prediction.tiles import model_downsample
-    from napari_genselfdiff.prediction.whole_slide import run_record
 
     region = None if job.region is None else job.region.clipped(slide.shape)
     if job.region is not None and region is None:
@@ -251,9 +252,8 @@ def _predict(slide: Slide, store: AnnotationStore, task: TaskSpec, job: Job) -> 
         count, seconds = _predict_region(slide, store, task, job, region)
     else:
         count, seconds = _predict_slide(slide, store, task, job)
-    record = run_record(slide, job.model, job.profile, region, seconds)
-    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{time.time_ns() % 10**9:09d}"
-    console.write_json(store.path / "runs" / stamp / "run.json", record)
+    record = run_record(slide, job.model, job.profile, region, seconds, count.labels)
+    write_run(store.path, record)
     return count
 
 
@@ -262,12 +262,14 @@ def _predict_region(
 ) -> tuple[Count, dict[str, float]]:
     import numpy as np
 
+    from napari_genselfdiff.prediction.records import labels_sha256
     from napari_genselfdiff.prediction.region import segment_region, to_store_window
 
     done = segment_region(slide, job.model, region, job.profile, segmenter=job.segmenter)
     window = to_store_window(done, slide.shape, store.downsample(task.name))
     count = Count(
-        0 if window.objects is None else np.unique(window.objects[window.classes > 0]).size
+        0 if window.objects is None else np.unique(window.objects[window.classes > 0]).size,
+        labels=labels_sha256(window),
     )
     count.add(store.write_prediction(task.name, window, model_hash=job.model.hash))
     return count, dict(done.seconds)

@@ -8,14 +8,11 @@ that whoever stores the windows never sees a part of an object that is smaller t
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-import napari_genselfdiff
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction.answers import TileAnswer, TileReader, assemble
 from napari_genselfdiff.prediction.region import (
@@ -197,39 +194,6 @@ def segment_slide(
         watch.skip()
     seconds = watch.seconds | {"total": watch.elapsed}
     yield SlideDone(len(plan.blocks), done, objects, seconds, plan.scale.warning)
-
-
-def run_record(
-    slide: Slide,
-    model: Any,
-    profile: Profile,
-    region0: Region | None,
-    seconds: dict[str, float],
-) -> dict[str, Any]:
-    """What ``run.json`` holds: everything needed to get the same labels again.
-
-    ``model`` is a :class:`~napari_genselfdiff.registry.folder.Model`.
-    """
-    total = seconds.get("total", 0.0)
-    return {
-        "schema": 1,
-        "version": napari_genselfdiff.__version__,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "started": datetime.fromtimestamp(time.time() - total, UTC).isoformat(timespec="seconds"),
-        "slide": {
-            "path": str(slide.path),
-            "hash": slide.hash,
-            "mpp": slide.mpp,
-            "mpp_assumed": slide.mpp_assumed,
-            "warnings": list(slide.warnings),
-        },
-        "model": {"name": model.card.name, "hash": model.hash, "task": model.card.task.name},
-        "profile": profile.to_dict(),
-        "region": (
-            None if region0 is None else [region0.y, region0.x, region0.height, region0.width]
-        ),
-        "seconds": {step: round(value, 3) for step, value in seconds.items()},
-    }
 
 
 def _block_labels(

@@ -7,8 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_genselfdiff.annotation.window import ACCEPTED
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.prediction.region import RegionDone, TileDone, to_store_window
+from napari_genselfdiff.prediction.records import (
+    labels_sha256,
+    run_record,
+    segment_command,
+    write_run,
+)
+from napari_genselfdiff.prediction.region import (
+    RegionDone,
+    TileDone,
+    to_store_window,
+    unsure_in_store,
+)
 from napari_genselfdiff.prediction.tiles import model_downsample
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.events import Activity
@@ -50,6 +62,16 @@ class _Running:
     model: Model
     region: Region
     downsample: float
+    region0: Region
+    live: bool
+
+
+@dataclass(frozen=True)
+class Unsure:
+    """Where the last prediction is not sure: a rectangle of the task's grid, True = hatched."""
+
+    region: Region
+    mask: NDArray[np.bool_]
 
 
 class Predicting:
@@ -66,6 +88,8 @@ class Predicting:
         self._running: _Running | None = None
         self.activity: Activity | None = None
         self.last_region0: Region | None = None
+        self.command = ""
+        self._unsure: tuple[Unsure, AnnotationStore, str] | None = None
         self.seconds: dict[str, float] = {}
 
     def problem(self, region0: Region | None) -> str | None:
@@ -87,30 +111,47 @@ class Predicting:
             return False
         return max(region0.to_grid(scale.downsample).shape) > MAX_SIDE
 
-    def start(self, region0: Region | None) -> None:
-        """Predict a region of level 0 with the model in use."""
+    def start(self, region0: Region | None, *, live: bool = False) -> None:
+        """Predict a region of level 0 with the model in use; one that runs is given up for it.
+
+        ``live`` says that nobody asked for this view in particular, so less is said about it.
+        """
         session = self._session
         slide, store = session.open_store()
         model = session.open_model()
         region, downsample = self._place(region0)
         if region0 is None:
             return
-        self.cancel()
+        self._give_up()
         job = session.engine.predict(slide.path, slide.mpp, model.path, region0, session.profile)
-        self._running = _Running(job, slide, store, session.task, model, region, downsample)
+        self._running = _Running(
+            job, slide, store, session.task, model, region, downsample, region0, live
+        )
         self.last_region0 = region0
         self._report(Activity("Preparing the model"))
-        session.say(f"Predicting with {model.card.name}; you can go on looking around.")
+        if not live:
+            session.say(f"Predicting with {model.card.name}; you can go on looking around.")
 
     def cancel(self) -> bool:
         """Stop at the next tile; what was annotated stays as it was. False if nothing ran."""
-        if self._running is None:
+        if not self._give_up():
             return False
-        self._running.job.cancel()
-        self._running = None
-        self._report(None)
         self._session.say("Prediction cancelled; nothing was changed.")
         return True
+
+    def forget(self) -> None:
+        """Hatch nothing any more, and offer no command."""
+        self._unsure, self.command = None, ""
+
+    def unsure(self) -> Unsure | None:
+        """Where the last prediction is not sure and nobody has looked since."""
+        if self._unsure is None:
+            return None
+        found, store, task = self._unsure
+        if store is not self._session.store or task != self._session.task.name:
+            return None
+        checked = store.read(task, found.region).provenance >= ACCEPTED
+        return Unsure(found.region, found.mask & ~checked)
 
     def poll(self) -> None:
         """Take in tiles and results."""
@@ -146,6 +187,14 @@ class Predicting:
         whole = region.clipped(grid_shape(slide.shape, scale.downsample))
         return whole or region, scale.downsample
 
+    def _give_up(self) -> bool:
+        if self._running is None:
+            return False
+        self._running.job.cancel()
+        self._running = None
+        self._report(None)
+        return True
+
     def _on_tile(self, running: _Running, tile: TileDone) -> None:
         preview = TilePreview(running.region, tile.core, tile.downsample, tile.classes)
         self._session.events.tile_done.emit(preview)
@@ -159,16 +208,33 @@ class Predicting:
         written = running.store.write_prediction(
             running.task.name, window, model_hash=running.model.hash
         )
+        self._unsure = (
+            Unsure(*unsure_in_store(done, running.slide.shape, downsample)),
+            running.store,
+            running.task.name,
+        )
         self.seconds = dict(done.seconds)
+        self._record(running, done, labels_sha256(window))
         found = _count(window.objects)
         number = wording.things(running.task, found) if found is not None else "Areas"
         kept = wording.kept(written.kept_objects, written.kept_pixels, running.task)
+        hint = "" if running.live else " Correct what is wrong, or accept the view."
         text = f"{number} in {wording.duration(done.seconds.get('total', 0))}. {kept}"
         warning = done.warning
         if warning:
             self._session.say(f"{text} Careful: {warning}.", "warning")
         else:
-            self._session.say(f"{text} Correct what is wrong, or accept the view.", "good")
+            self._session.say(f"{text}{hint}", "good")
+
+    def _record(self, running: _Running, done: RegionDone, labels: str) -> None:
+        """Write down how the labels came about, and how to get them without a window."""
+        if done.profile is None:
+            return
+        record = run_record(
+            running.slide, running.model, done.profile, running.region0, self.seconds, labels
+        )
+        run = write_run(running.store.path, record)
+        self.command = segment_command(running.slide, running.model, running.region0, run)
 
     def _report(self, activity: Activity | None) -> None:
         self.activity = activity

@@ -209,6 +209,7 @@ class Session:
         if self.slide is None:
             return
         self.predicting.cancel()
+        self.predicting.forget()
         self.refining.cancel()
         slide, store = self.slide, self.store
         if store is not None:

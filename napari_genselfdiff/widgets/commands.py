@@ -38,6 +38,23 @@ PREDICT: Final = Command(
     "P",
     "Outline what is on screen. Nothing you corrected or accepted is changed.",
 )
+LIVE: Final = Command(
+    "Live",
+    "",
+    "Follow the view: predict whenever it rests. What was computed once is kept on disk,\n"
+    "so coming back costs nothing. Off while a tool is in hand.",
+)
+HATCH: Final = Command(
+    "Hatch unsure",
+    "",
+    "Hatch where about one pixel in four or more may be wrong. Look there first.\n"
+    "What you corrected or accepted is not hatched.",
+)
+COPY: Final = Command(
+    "Copy command",
+    "",
+    "Copy a command for the terminal that gives the same labels as the last Predict.",
+)
 CANCEL: Final = Command("Cancel", "", "Stop within a second; your annotations stay as they are.")
 ZOOM_IN: Final = Command("Zoom in", "", "Zoom to where single masks can be seen and judged.")
 ACCEPT: Final = Command(

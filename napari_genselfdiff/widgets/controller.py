@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.widgets.live import Live
 from napari_genselfdiff.widgets.tools import Tools
 from napari_genselfdiff.widgets.view import pixel_on_screen, zoom_to
 
@@ -49,10 +50,12 @@ class Controller(Tools):
         self._moved_at: float | None = None
         self._adopting: Image | None = None
         self._model_shown: str | None = None
+        self.live = Live(session, self.layers, self.visible, clock)
         events = session.events
         self._connections: list[tuple[Any, Callable[..., None]]] = [
             (events.slide_changed, self._on_slide),
             (events.task_changed, self._on_task),
+            (events.model_changed, self.live.moved),
             (events.annotations_changed, self._on_annotations),
             (events.tile_done, self._on_tile),
             (events.predicting_changed, self._on_predicting),
@@ -88,6 +91,8 @@ class Controller(Tools):
         if self._redraw_at is not None and now >= self._redraw_at and not self._drawing:
             self._redraw_at = None
             self.layers.refresh_annotations()
+            self.live.refresh()
+        self.live.tick(busy=self.tool is not None or self._drawing)
         if self._moved_at is not None and now - self._moved_at >= SETTLED_S and not self._drawing:
             self._moved_at = None
             self._follow_view()
@@ -252,6 +257,7 @@ class Controller(Tools):
 
     def _on_camera(self, _event: Any = None) -> None:
         self._moved_at = self._clock()
+        self.live.moved()
 
     def adopt_present(self) -> None:
         """Take over a slide that was open before the panel; the last one, if there are several."""

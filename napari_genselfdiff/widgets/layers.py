@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 AREA_OPACITY: Final = 0.35
 CHECKED_OPACITY: Final = 0.55
 CHECKED_COLOR: Final = "#ffffff"
+UNSURE_COLOR: Final = "#E69F00"
+HATCH: Final = (12, 2)
+"""Distance and width of the lines that mark where the model is not sure, in pixels of the grid."""
 _MINE: Final = "genselfdiff"
 _PANEL: Final = "panel"  # says that the panel itself added a slide, not the reader
 
@@ -54,6 +57,7 @@ class SlideLayers:
         self.shown: Labels | None = None
         self.checked: Labels | None = None
         self.preview: Labels | None = None
+        self.unsure: Labels | None = None
         self.edit: Labels | None = None
 
     # -- the slide ------------------------------------------------------------------------------
@@ -114,7 +118,7 @@ class SlideLayers:
     def forget(self, layer: Layer) -> bool:
         """Let go of a layer that was removed by hand; True if it was the slide."""
         was_slide = layer is self.slide
-        for name in ("slide", "shown", "checked", "preview", "edit"):
+        for name in ("slide", "shown", "checked", "unsure", "preview", "edit"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
         return was_slide
@@ -123,14 +127,15 @@ class SlideLayers:
         """Remove every layer of ours."""
         layers = self._all()
         # Let go first: what is removed from here on was not removed by hand.
-        self.slide = self.shown = self.checked = self.preview = self.edit = None
+        self.slide = self.shown = self.checked = None
+        self.unsure = self.preview = self.edit = None
         for layer in reversed(layers):
             self._remove(layer)
         self._hidden[0] = Hidden()
         self._task, self._held = None, []
 
     def _all(self) -> list[Layer]:
-        layers = (self.slide, self.checked, self.shown, self.preview, self.edit)
+        layers = (self.slide, self.checked, self.shown, self.unsure, self.preview, self.edit)
         return [layer for layer in layers if layer is not None]
 
     def _remove(self, layer: Layer | None) -> None:
@@ -149,6 +154,7 @@ class SlideLayers:
     ) -> None:
         """Show a task's annotations over the whole slide, read only where looked at."""
         self.close_edit()
+        self.close_unsure()
         for layer in (self.shown, self.checked):
             self._remove(layer)
         self._task, self._downsample = task, downsample
@@ -167,6 +173,7 @@ class SlideLayers:
     def hide_annotations(self) -> None:
         """Show the slide alone."""
         self.close_edit()
+        self.close_unsure()
         for layer in (self.shown, self.checked):
             self._remove(layer)
         self.shown = self.checked = None
@@ -239,6 +246,33 @@ class SlideLayers:
         """Take away the tiles; the store shows the result."""
         self._remove(self.preview)
         self.preview, self._preview_region = None, None
+
+    # -- where the model is not sure ------------------------------------------------------------
+
+    def show_unsure(self, region: Region, mask: NDArray[np.bool_]) -> None:
+        """Hatch the places of a rectangle of the task's grid where the mask is True."""
+        values = hatched(mask, region.y, region.x)
+        place = self._placing(self._downsample, region.y, region.x)
+        if self.unsure is not None:  # another picture in the same layer: nothing is built anew
+            self.unsure.data = values
+            self.unsure.translate = place["translate"]
+            self.unsure.scale = place["scale"]
+            return
+        active = self._viewer.layers.selection.active
+        self.unsure = self._viewer.add_labels(
+            values,
+            name="unsure",
+            colormap=_colormap({None: None, 1: UNSURE_COLOR}),
+            metadata={_MINE: {_PANEL: True}},
+            **place,
+        )
+        self.unsure.editable = False
+        self._viewer.layers.selection.active = active
+
+    def close_unsure(self) -> None:
+        """Hatch nothing."""
+        layer, self.unsure = self.unsure, None
+        self._remove(layer)
 
     # -- editing --------------------------------------------------------------------------------
 
@@ -322,6 +356,15 @@ class SlideLayers:
             layer.visible = not hide
         if not hide:
             self._held = []
+
+
+def hatched(mask: NDArray[np.bool_], y: int, x: int) -> NDArray[np.uint8]:
+    """Diagonal lines where the mask is True; they do not move when the rectangle at (y, x) does."""
+    distance, width = HATCH
+    rows = (np.arange(mask.shape[0]) + y) % distance
+    columns = (np.arange(mask.shape[1]) + x) % distance
+    lines = (rows[:, None] + columns) % distance < width
+    return (mask & lines).astype(np.uint8)
 
 
 def _colormap(colors: Mapping[int | None, str | None]) -> DirectLabelColormap:

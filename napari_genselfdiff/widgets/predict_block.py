@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QComboBox
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox
 
 from napari_genselfdiff.session.wording import sentence
-from napari_genselfdiff.widgets.commands import PREDICT, ZOOM_IN
+from napari_genselfdiff.widgets.commands import COPY, HATCH, LIVE, PREDICT, ZOOM_IN
 from napari_genselfdiff.widgets.look import Block, badge, button, notice, row, text
 
 if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.widgets.commands import Command
     from napari_genselfdiff.widgets.controller import Controller
 
 
@@ -45,17 +47,26 @@ class PredictBlock(Block):
         self.body.addWidget(self.zoom_button)
         self.predict_button = button(PREDICT, controller.predict, primary=True)
         self.body.addWidget(self.predict_button)
+        self.live = _switch(LIVE)
+        self.hatch = _switch(HATCH)
+        self.live.toggled.connect(controller.live.switch)
+        self.hatch.toggled.connect(controller.live.set_hatching)
+        self.copy_button = button(COPY, self.copy_command)
+        self.body.addLayout(row(self.live, self.hatch, self.copy_button))
         self._models: list[Model] = []
         self._connections = (
             (session.events.task_changed, self.show_task),
             (session.events.model_changed, self.show_model),
             (session.events.slide_changed, self.show_view),
             (controller.events.view_changed, self.show_view),
+            (controller.live.events.changed, self.show_switches),
+            (session.events.predicting_changed, self.show_switches),
         )
         for signal, slot in self._connections:
             signal.connect(slot)
         self.show_task()
         self.show_model()
+        self.show_switches()
 
     def cleanup(self) -> None:
         """Let go of session and controller."""
@@ -99,6 +110,22 @@ class PredictBlock(Block):
         self.zoom_button.setVisible(far)
         self.predict_button.setEnabled(session.slide is not None and not problem)
 
+    def show_switches(self) -> None:
+        """Show what is switched on, and whether there is a command to copy."""
+        live = self._controller.live
+        self.live.setChecked(live.on)
+        self.hatch.setChecked(live.hatching)
+        self.copy_button.setEnabled(bool(self._session.predicting.command))
+
+    def copy_command(self) -> None:
+        """Put the headless twin of the last prediction on the clipboard."""
+        clipboard = QApplication.clipboard()
+        command = self._session.predicting.command
+        if clipboard is None or not command:
+            return
+        clipboard.setText(command)
+        self._session.say("Copied: run it in a terminal to get the same labels.", "good")
+
     def _choose_task(self, index: int) -> None:
         self._controller.leave()
         with self._session.attempt():
@@ -116,3 +143,11 @@ def about(model: Model) -> str:
     low, high = card.mpp_range
     parts = [f"{low:g}-{high:g} µm/px" if low != high else f"{low:g} µm/px", card.created[:10]]
     return " · ".join(parts)
+
+
+def _switch(command: Command) -> QCheckBox:
+    """A box to tick; keys stay the viewer's."""
+    box = QCheckBox(command.text)
+    box.setToolTip(command.tooltip)
+    box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return box

@@ -16,12 +16,12 @@ from napari_genselfdiff.annotation.window import Window
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction import whole_slide as module
 from napari_genselfdiff.prediction.profile import Profile
+from napari_genselfdiff.prediction.records import run_record
 from napari_genselfdiff.prediction.region import segment_region, to_store_window
 from napari_genselfdiff.prediction.whole_slide import (
     SlideDone,
     SlideProgress,
     plan_slide,
-    run_record,
     segment_slide,
 )
 from napari_genselfdiff.slides.geometry import Region, grid_shape
@@ -236,7 +236,11 @@ def test_the_record_of_a_run_is_plain_json(slide: Slide) -> None:
         hash: str = "f" * 64
 
     record = run_record(
-        slide, Named(MODEL.card, MODEL.network), PROFILE, Region(1, 2, 3, 4), {"total": 2.0}
+        slide,
+        Named(MODEL.card, MODEL.network),  # type: ignore[arg-type]
+        PROFILE,
+        Region(1, 2, 3, 4),
+        {"total": 2.0},
     )
     assert json.loads(json.dumps(record)) == record
     assert record["region"] == [1, 2, 3, 4]

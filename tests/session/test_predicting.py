@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from dataclasses import replace
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -9,6 +12,7 @@ import pytest
 
 from napari_genselfdiff.annotation.window import HUMAN, MODEL
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.prediction.profile import Profile, read_profile
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from tests.session.parts import FakeEngine, predict, region_done, tile_done
@@ -71,6 +75,29 @@ def test_cancel_changes_nothing_and_a_late_result_is_dropped(opened: Opened) -> 
     assert session.store is not None
     assert not session.store.read("Nuclei", VIEW).ids.any()
     assert not session.predicting.cancel()
+
+
+def test_every_run_is_recorded_and_has_a_command(opened: Opened) -> None:
+    session, engine = opened
+    predict(session, engine, VIEW, (150, 200, 12))
+    assert session.predicting.command == "", "a result without a profile cannot be repeated"
+    session.predicting.start(VIEW)
+    done = replace(region_done(VIEW, (150, 200, 12)), profile=Profile(threads=3))
+    engine.jobs[-1].on_end("done", done)
+    session.poll()
+    slide, store = session.open_store()
+    (path,) = store.path.glob("runs/*/run.json")
+    record = json.loads(path.read_text())
+    assert record["region"] == [VIEW.y, VIEW.x, VIEW.height, VIEW.width]
+    assert len(record["labels_sha256"]) == 64
+    assert read_profile(path) == Profile(threads=3), "serves as --profile"
+    words = shlex.split(session.predicting.command)
+    assert words[:3] == ["genselfdiff", "segment", str(slide.path)]
+    assert words[words.index("--profile") + 1] == str(path)
+    assert words[words.index("--region") + 1] == "100,120,200,240"
+    assert "--mpp" not in words
+    session.close_slide()
+    assert session.predicting.command == ""
 
 
 def test_a_new_request_takes_the_place_of_the_old(opened: Opened) -> None:
