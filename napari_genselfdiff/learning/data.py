@@ -269,9 +269,8 @@ class PatchSampler:
         for _ in range(_MAX_TRIES):
             placement = self._place(source, rng)
             image, top, left, window = self._cut(source, placement)
-            mean = (
-                int(image.numpy().sum(dtype=np.int64)) / image.numel()
-            )  # whole numbers: the same on any machine
+            # whole numbers add up to the same on any machine
+            mean = int(image.numpy().sum(dtype=np.int64)) / image.numel()
             if not self.config.skip_glass or _BLACK < mean < _GLASS:
                 break
         else:
@@ -295,8 +294,13 @@ class PatchSampler:
             )
         angle = rng.uniform(0, 2 * math.pi) if config.rotate else 0.0
         spot = source.spot(rng) if config.skip_glass and config.stride is None else None
+        # Corners of a turned patch stay inside the picture; outside of labelled ones is unknown.
+        turned = abs(math.cos(angle)) + abs(math.sin(angle)) if source.labels() is None else 1.0
+        half = zoom * config.size / 2 * turned
         y, x = (
-            self._centre(side, zoom / stretch, None if spot is None else spot[axis], rng)
+            self._centre(
+                side, zoom / stretch, half / stretch, None if spot is None else spot[axis], rng
+            )
             for axis, (side, stretch) in enumerate(
                 zip(source.shape, (1.0, source.stretch_x), strict=True)
             )
@@ -307,10 +311,12 @@ class PatchSampler:
         return Placement(y, x, zoom, angle, mirror, source.stretch_x)
 
     def _centre(
-        self, side: int, zoom: float, wanted: float | None, rng: np.random.Generator
+        self, side: int, zoom: float, half: float, wanted: float | None, rng: np.random.Generator
     ) -> float:
-        """Where along a picture's side the patch has its centre, in pixels of the picture."""
-        half = zoom * self.config.size / 2
+        """Where along a picture's side the patch has its centre, in pixels of the picture.
+
+        ``half`` is how far the patch reaches to either side, ``wanted`` where tissue is.
+        """
         low, high = min(half, side / 2), max(side - half, side / 2)
         if wanted is not None:
             return min(max(wanted, low), high)
@@ -336,12 +342,8 @@ class PatchSampler:
             raise ConfigError(f"a patch was placed outside of its image of {source.shape} pixels")
         window = source.window(region, downsample)
         image = cut_image(window, placement, self.config.size, region.y, region.x)
-        return (
-            torch.from_numpy(np.rint(image.numpy()).astype(np.uint8)),
-            region.y,
-            region.x,
-            region.slices,
-        )
+        pixels = torch.from_numpy(np.rint(image.numpy()).astype(np.uint8))
+        return pixels, region.y, region.x, region.slices
 
     def _skip(self, source: Source, error: Exception) -> None:
         if source.name in self.skipped:

@@ -43,7 +43,7 @@ class SlideCache:
         self.max_bytes, self.max_open = max_bytes, max_open
         self._entries: OrderedDict[Path, _Entry] = OrderedDict()
         self._lock = threading.Lock()
-        self._nbytes = 0
+        self._nbytes = self._files = 0
 
     @property
     def nbytes(self) -> int:
@@ -53,8 +53,7 @@ class SlideCache:
     @property
     def n_open(self) -> int:
         """Files held open."""
-        with self._lock:
-            return sum(entry.holds_file for entry in self._entries.values())
+        return self._files
 
     @contextmanager
     def lend(self, path: Path) -> Iterator[Slide]:
@@ -76,7 +75,7 @@ class SlideCache:
         with self._lock:
             entries = list(self._entries.values())
             self._entries.clear()
-            self._nbytes = 0
+            self._nbytes = self._files = 0
         for entry in entries:
             entry.slide.close()
 
@@ -89,7 +88,10 @@ class SlideCache:
                 return entry
         slide = open_picture(path)  # slow, so not under the lock
         with self._lock:
-            entry = self._entries.setdefault(path, _Entry(slide))
+            entry = self._entries.get(path)
+            if entry is None:
+                entry = self._entries[path] = _Entry(slide)
+                self._files += entry.holds_file
             entry.users += 1
             self._entries.move_to_end(path)
         if entry.slide is not slide:  # another thread was faster
@@ -108,19 +110,20 @@ class SlideCache:
 
     def _trim(self) -> list[Slide]:
         """Take out what is too much, the least recently used first."""
-        files = sum(entry.holds_file for entry in self._entries.values())
+        if self._files <= self.max_open and self._nbytes <= self.max_bytes:
+            return []
         closed = []
         for path, entry in list(self._entries.items()):
-            if files <= self.max_open and self._nbytes <= self.max_bytes:
+            if self._files <= self.max_open and self._nbytes <= self.max_bytes:
                 break
             if entry.users:
                 continue
             self._nbytes -= entry.nbytes
             entry.nbytes = 0
-            if entry.holds_file and files <= self.max_open:
+            if entry.holds_file and self._files <= self.max_open:
                 entry.slide.forget()  # its tiles can be read again without opening it
                 continue
-            files -= entry.holds_file
+            self._files -= entry.holds_file
             closed.append(self._entries.pop(path).slide)
         return closed
 

@@ -289,3 +289,13 @@ def test_glass_and_black_are_not_learned_from() -> None:
     images = PatchSampler([ArraySource(image, 0.25)], plain, 0).batch(range(40)).images
     means = (images.mean(dim=(1, 2, 3)) + 1) * 127.5
     assert 15 < float(means.min()) <= float(means.max()) < 230
+
+
+def test_turned_patches_keep_their_corners_inside_an_unlabelled_picture() -> None:
+    """A black rim one pixel wide would be smeared over every corner that sticks out."""
+    image = tiny.tissue(3, 256)[0]
+    image[[0, -1]] = image[:, [0, -1]] = 0
+    config = PatchConfig(size=64, mpp_range=(0.25, 0.25), stain=None, flips=False)
+    images = PatchSampler([ArraySource(image, 0.25)], config, 0).batch(range(60)).images
+    dark = (images.amax(dim=1) < -0.9).float().mean(dim=(1, 2))
+    assert float(dark.max()) < 0.02
