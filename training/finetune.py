@@ -1,32 +1,13 @@
-"""Fine-tune a backbone for a task: python training/finetune.py RECIPE [KEY=VALUE ...] --out DIR."""
+"""Fine-tune a backbone for a task: python -m training.finetune RECIPE [KEY=VALUE ...] --out DIR.
+
+The same as `genselfdiff finetune`. On N GPUs: torchrun --nproc-per-node N -m training.finetune ...
+"""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+import sys
 
-from napari_genselfdiff.learning.finetune import finetune
-from napari_genselfdiff.learning.finish import finish_model
-from napari_genselfdiff.learning.recipe import FinetuneRecipe, read_recipe
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    recipe = read_recipe(FinetuneRecipe, args.recipe, args.overrides)
-    for report in finetune(recipe, args.out, resume=args.resume, device=args.device):
-        print(
-            f"{report.images_seen}/{report.total_images} images, loss {report.loss:.4f}, "
-            f"{report.images_per_s:.1f} images/s, {report.eta_s / 60:.1f} min left",
-            flush=True,
-        )
-    finish_model(recipe, args.out)
-
+from napari_genselfdiff.cli import app
 
 if __name__ == "__main__":
-    main()
+    app(["finetune", *sys.argv[1:]], prog_name="genselfdiff")

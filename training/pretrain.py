@@ -1,32 +1,13 @@
-"""Pre-train a diffusion backbone: python training/pretrain.py RECIPE [KEY=VALUE ...] --out DIR."""
+"""Pre-train a diffusion backbone: python -m training.pretrain RECIPE [KEY=VALUE ...] --out DIR.
+
+The same as `genselfdiff pretrain`. On N GPUs: torchrun --nproc-per-node N -m training.pretrain ...
+"""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+import sys
 
-from napari_genselfdiff.learning.finish import finish_backbone
-from napari_genselfdiff.learning.pretrain import pretrain
-from napari_genselfdiff.learning.recipe import PretrainRecipe, read_recipe
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--resume", action="store_true")
-    parser.add_argument("--device", default="cpu")
-    args = parser.parse_args()
-    recipe = read_recipe(PretrainRecipe, args.recipe, args.overrides)
-    for report in pretrain(recipe, args.out, resume=args.resume, device=args.device):
-        print(
-            f"{report.images_seen}/{report.total_images} images, loss {report.loss:.4f}, "
-            f"{report.images_per_s:.1f} images/s, {report.eta_s / 60:.1f} min left",
-            flush=True,
-        )
-    finish_backbone(recipe, args.out)
-
+from napari_genselfdiff.cli import app
 
 if __name__ == "__main__":
-    main()
+    app(["pretrain", *sys.argv[1:]], prog_name="genselfdiff")

@@ -38,7 +38,7 @@ def main(run: Path, hours: float) -> None:
         "notes": NOTES,
     }
     shutil.rmtree(bundled_backbone(), ignore_errors=True)
-    picture = {"denoised.png": (run / "denoised.png").read_bytes()}
+    picture = {"progress.png": (run / "progress.png").read_bytes()}
     backbone = write_backbone(bundled_backbone(), fields, denoiser, half=True, extras=picture)
     print(backbone.path, backbone.hash)
 

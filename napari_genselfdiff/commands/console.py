@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -110,22 +111,27 @@ def _logger(title: str) -> Callable[[float, str], None]:
 def stoppable() -> Iterator[Callable[[], bool]]:
     """Give a question that is answered yes after Ctrl+C, so that work can be saved first.
 
-    A second Ctrl+C stops at once.
+    A second Ctrl+C stops at once. torchrun passes the first one on as a second, and SIGTERM
+    after it: under it every signal only asks, and torchrun kills what takes too long.
     """
     stopped = threading.Event()
+    managed = "TORCHELASTIC_RUN_ID" in os.environ
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         stopped.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not managed:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     if threading.current_thread() is not threading.main_thread():
         yield stopped.is_set  # signals reach the main thread only
         return
-    before = signal.signal(signal.SIGINT, stop)
+    asked = (signal.SIGINT, signal.SIGTERM) if managed else (signal.SIGINT,)
+    before = {number: signal.signal(number, stop) for number in asked}
     try:
         yield stopped.is_set
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

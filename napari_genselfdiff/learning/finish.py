@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_genselfdiff.backbone.heads import Denoiser, build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.backbone.weights import read_weights
+from napari_genselfdiff.learning.snapshot import PICTURE_FILE
 from napari_genselfdiff.registry.card import DataSource
 from napari_genselfdiff.registry.folder import (
     CARD_FILE,
@@ -42,7 +43,7 @@ def finish_backbone(recipe: PretrainRecipe, out: Path) -> Backbone:
         "data": _sources(part.folder for part in recipe.data.sets),
         "recipe": recipe.model_dump(mode="json"),
     }
-    extras = {p.name: p.read_bytes() for p in [out / "denoised.png"] if p.exists()}
+    extras = {p.name: p.read_bytes() for p in [out / PICTURE_FILE] if p.exists()}
     return write_backbone(out, fields, denoiser, extras=extras)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -213,7 +214,9 @@ def train(
         if len(outcomes) < reading and end < config.total_images:
             continue
         for outcome in outcomes:
-            yield _read(outcome, state, pace, hurry)
+            report = _read(outcome, state, pace, hurry)
+            with pace.paused():
+                yield report
         outcomes.clear()
         stop, hurry = state.shares.agree(should_stop(), progress(), state.device)
 
@@ -242,22 +245,30 @@ def _read(outcome: Outcome, state: TrainState, pace: _Pace, hurry: float) -> Rep
 
 
 class _Pace:
-    """Images a second since the start, and what that means for the end."""
+    """Images a second while learning, and the time left with everything that goes on between."""
 
     def __init__(self, first: int, total: int) -> None:
         self.first, self.total = first, total
-        self._started, self._hurry = time.perf_counter(), 0.0
-        self._begun: float | None = None
+        self._started, self._elsewhere_s = time.perf_counter(), 0.0
+        self._hurry: float | None = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not count what the caller does, such as writing a snapshot, as learning."""
+        before = time.perf_counter()
+        yield
+        self._elsewhere_s += time.perf_counter() - before
 
     def at(self, images_seen: int, hurry: float) -> tuple[float, float, float]:
         """Images a second, seconds left and share done at this point."""
         spent = max(time.perf_counter() - self._started, 1e-9)
-        rate = (images_seen - self.first) / spent
-        left = (self.total - images_seen) / rate
-        if self._begun is None:
-            self._begun = hurry
-        elif hurry > self._begun:
-            left = min(left, max(1 - hurry, 0) * spent / (hurry - self._begun))
+        done = images_seen - self.first
+        left = (self.total - images_seen) * spent / done
+        if self._hurry is None:
+            self._hurry = hurry
+        elif hurry > self._hurry:
+            left = min(left, max(1 - hurry, 0) * spent / (hurry - self._hurry))
+        rate = done / max(spent - self._elsewhere_s, 1e-9)
         return rate, left, min(max(images_seen / self.total, hurry), 1.0)
 
 

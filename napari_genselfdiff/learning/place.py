@@ -30,6 +30,9 @@ class Place:
     shares: Shares = ALONE
 
 
+ON_CPU = Place(torch.device("cpu"))
+
+
 @contextmanager
 def open_place(name: str = "auto") -> Iterator[Place]:
     """Find the device; under torchrun also join the other processes.
@@ -40,6 +43,7 @@ def open_place(name: str = "auto") -> Iterator[Place]:
     """
     from lightning_fabric import Fabric
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     kind, _, number = name.partition(":")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"

@@ -33,6 +33,7 @@ batch = 2
 lr = 1e-3
 [snapshots]
 every_images = 2
+tiles = 1
 [data]
 root = {root}
 """

@@ -10,6 +10,7 @@ import torch
 from napari_genselfdiff.backbone.heads import Denoiser, Segmenter
 from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
 from napari_genselfdiff.errors import ConfigError, ModelFileError, TrainingError
+from napari_genselfdiff.learning import checkpoint
 from napari_genselfdiff.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint
 from napari_genselfdiff.learning.data import Batch, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
@@ -149,11 +150,11 @@ class TestCheckpoint:
         save_checkpoint(path, {"model": model})
         before = path.read_bytes()
 
-        def full(state: object, target: Path) -> None:
-            Path(target).write_bytes(b"half")
+        def full(target: Path, data: bytes) -> None:
+            target.write_bytes(data[: len(data) // 2])
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(torch, "save", full)
+        monkeypatch.setattr(checkpoint, "write_file", full)
         with pytest.raises(OSError, match="No space"):
             save_checkpoint(path, {"model": model})
         assert path.read_bytes() == before
