@@ -282,16 +282,15 @@ class PatchSampler:
 
     def _place(self, source: Source, rng: np.random.Generator) -> Placement:
         config = self.config
-        if source.mpp is None:
-            zoom = math.exp(rng.uniform(*np.log(config.free_zoom)))
-        else:
-            zoom = math.exp(rng.uniform(*np.log(config.mpp_range))) / source.mpp
-        if zoom * config.max_zoom < 0.99:
+        mpp = source.mpp
+        low, high = config.free_zoom if mpp is None else (m / mpp for m in config.mpp_range)
+        low = max(low, 1 / config.max_zoom)
+        if high < low * 0.999:
             raise SlideError(
-                f"{source.name} has {source.mpp or 1 / zoom:g} µm per pixel, more than "
-                f"{config.max_zoom:g} times too coarse for patches of "
-                f"{config.mpp_range[0]:g}-{config.mpp_range[1]:g}"
+                f"{source.name} has {mpp or 1:g} µm per pixel, more than {config.max_zoom:g} times "
+                f"too coarse for patches of {config.mpp_range[0]:g}-{config.mpp_range[1]:g}"
             )
+        zoom = math.exp(rng.uniform(math.log(low), math.log(max(low, high))))
         angle = rng.uniform(0, 2 * math.pi) if config.rotate else 0.0
         spot = source.spot(rng) if config.skip_glass and config.stride is None else None
         # Corners of a turned patch stay inside the picture; outside of labelled ones is unknown.

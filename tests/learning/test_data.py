@@ -280,6 +280,17 @@ def test_a_picture_far_too_coarse_is_passed_over() -> None:
     assert "too coarse" in cuts.skipped["coarse.png"]
 
 
+def test_a_coarse_picture_is_cut_at_the_scales_it_has() -> None:
+    """1.5 µm/px enlarged four times at most: 0.375-0.5 of the wanted 0.25-0.5."""
+    coarse = ArraySource(tiny.tissue(1)[0], 1.5)
+    cuts = PatchSampler([coarse], PatchConfig(size=32), 0)
+    zooms = [cuts._place(coarse, np.random.default_rng(n)).zoom for n in range(50)]
+    assert 0.25 <= min(zooms) < 0.27
+    assert 0.31 < max(zooms) <= 0.5 / 1.5
+    cuts.batch(range(8))
+    assert cuts.skipped == {}
+
+
 def test_glass_and_black_are_not_learned_from() -> None:
     """Half of the picture is glass, a quarter black: every patch holds tissue."""
     image = np.full((512, 512, 3), 245, np.uint8)
