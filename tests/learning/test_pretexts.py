@@ -22,10 +22,11 @@ from napari_genselfdiff.backbone.noise import (
 )
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning import losses
-from napari_genselfdiff.learning.data import Batch
+from napari_genselfdiff.learning.data import Batch, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.masking import MaskConfig, Masking
 from napari_genselfdiff.learning.objectives import Denoising, Pretext
 from tests.backbone.networks import TINY
+from tests.learning import tiny
 
 SIDE = 16
 INDICES = st.lists(st.integers(0, 2**41), min_size=1, max_size=4, unique=True)
@@ -130,6 +131,19 @@ class TestEveryPretext:
         whole, _ = pretext(model, batch)
         parts = [pretext(model, batch.part(i, i + 1))[0] for i in range(2)]
         torch.testing.assert_close(whole, torch.cat(parts), rtol=1e-9, atol=0)
+
+    def test_a_network_learns_it(self, make: Make) -> None:
+        pretext, model = make(0), network()
+        optimizer = torch.optim.Adam(model.parameters(), lr=4e-3)
+        sampler = PatchSampler([tiny.source(1)], PatchConfig(size=SIDE, skip_glass=False), 0)
+        costs = []
+        for step in range(40):
+            loss, _ = pretext(model, sampler.batch(range(8 * step, 8 * step + 8)))
+            optimizer.zero_grad()
+            loss.mean().backward()
+            optimizer.step()
+            costs.append(float(loss.detach().mean()))
+        assert np.mean(costs[-10:]) < 0.8 * np.mean(costs[:5])
 
     def test_half_precision_changes_little(self, make: Make) -> None:
         pretext, model = make(0), network()

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skimage.io import imsave
 
+from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.data import ArraySource, PatchSampler
+from napari_genselfdiff.learning.finish import finish_backbone
+from napari_genselfdiff.learning.pretrain import pretrain
 from napari_genselfdiff.learning.recipe import (
     RECIPES,
     FinetuneRecipe,
@@ -19,6 +23,7 @@ from napari_genselfdiff.learning.recipe import (
     read_recipe,
 )
 from napari_genselfdiff.learning.sources import unlabelled_sources
+from tests.backbone.networks import TINY
 from tests.learning import tiny
 
 FINETUNED = {"nuclei"}
@@ -120,26 +125,47 @@ def test_the_word_none_takes_a_value_away(tmp_path: Path) -> None:
     assert recipe.patch.stain is None
 
 
+def test_a_masked_run_ends_in_a_backbone_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    fill(tmp_path, "a", "b")
+    settings = {
+        "name": "masked",
+        "preset": "tiny",
+        "pretext": "masked",
+        "masking": {"patch": 4, "timesteps": 100},
+        "data": {"root": str(tmp_path), "folders": ["images"]},
+        "patch": {"size": 32, "skip_glass": False},
+        "loop": {"total_images": 8, "batch": 4, "warmup_images": 0},
+    }
+    recipe, out = PretrainRecipe.model_validate(settings), tmp_path / "run"
+    reports = list(pretrain(recipe, out))
+    assert 0 < reports[-1].loss < 1
+    card = finish_backbone(recipe, out).card
+    assert (card.schedule, card.timesteps, card.prediction) == ("masked", 100, "sample")
+
+
+def fill(folder: Path, *stems: str) -> None:
+    """Pictures of these stems in ``images/``."""
+    (folder / "images").mkdir()
+    for seed, stem in enumerate(stems):
+        imsave(folder / "images" / f"{stem}.png", tiny.tissue(seed)[0], check_contrast=False)
+
+
 class TestListedImages:
     def test_only_these_are_read(self, tmp_path: Path) -> None:
-        self._fill(tmp_path, "a", "b", "c")
+        fill(tmp_path, "a", "b", "c")
         (tmp_path / "list.txt").write_text("c\na\n")
         sources = unlabelled_sources(self._data(tmp_path))
         assert [source.path.stem for source in sources] == ["c", "a"]
         assert [source.weight for source in sources] == [3.0, 3.0]
 
     def test_a_missing_one_is_named(self, tmp_path: Path) -> None:
-        self._fill(tmp_path, "a")
+        fill(tmp_path, "a")
         (tmp_path / "list.txt").write_text("a\nz\n")
         with pytest.raises(ConfigError, match=r"1 of 2 images of list\.txt .* first is z"):
             unlabelled_sources(self._data(tmp_path))
-
-    def _fill(self, folder: Path, *stems: str) -> None:
-        from skimage.io import imsave
-
-        (folder / "images").mkdir()
-        for seed, stem in enumerate(stems):
-            imsave(folder / "images" / f"{stem}.png", tiny.tissue(seed)[0], check_contrast=False)
 
     def _data(self, root: Path) -> UnlabelledData:
         sets = [{"folder": "images", "list": "list.txt", "weight": 3.0}]
