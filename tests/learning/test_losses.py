@@ -89,3 +89,12 @@ def test_distance_loss_is_zero_at_its_target_only() -> None:
         losses.distance_loss(perfect, target, everywhere), torch.zeros(2), atol=1e-6, rtol=0
     )
     assert bool((losses.distance_loss(perfect + 1, target, everywhere) > 0.01).all())
+
+
+def test_half_precision_does_not_drown_the_structure() -> None:
+    """A local deviation is a small difference of two means; in bfloat16 it would be rounding."""
+    logits, classes, known = batch(3)
+    plain = losses.structural_similarity(logits, classes, known)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = losses.structural_similarity(logits, classes, known)
+    torch.testing.assert_close(half, plain)
