@@ -109,13 +109,13 @@ class Clock:
     """
 
     def __init__(self, before_s: float, budget_s: float | None) -> None:
-        self._started, self._before, self.budget_s = time.monotonic(), before_s, budget_s
+        self.before_s, self.budget_s, self._started = before_s, budget_s, time.monotonic()
         self._reserve_s = min(15.0, (budget_s or 0.0) / 20)
 
     @property
     def seconds(self) -> float:
         """Seconds up to now."""
-        return self._before + time.monotonic() - self._started
+        return self.before_s + time.monotonic() - self._started
 
     def share(self) -> float:
         """How much of the budget is gone, 0..1; 0 without one."""
