@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_genselfdiff.backbone.heads import Denoiser, build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.backbone.weights import read_weights
 from napari_genselfdiff.learning.snapshot import PICTURE_FILE
+from napari_genselfdiff.learning.start import SCRATCH, start_file
 from napari_genselfdiff.registry.card import DataSource
 from napari_genselfdiff.registry.folder import (
     CARD_FILE,
@@ -21,7 +23,6 @@ from napari_genselfdiff.registry.folder import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from napari_genselfdiff.learning.recipe import FinetuneRecipe, PretrainRecipe
     from napari_genselfdiff.registry.folder import Backbone, Model
@@ -40,7 +41,7 @@ def finish_backbone(recipe: PretrainRecipe, out: Path) -> Backbone:
         **recipe.card_fields(),
         "mpp_range": recipe.patch.mpp_range,
         "images_seen": images_seen(out),
-        "data": _sources(part.folder for part in recipe.data.sets),
+        "data": _learned_from(recipe),
         "recipe": recipe.model_dump(mode="json"),
     }
     extras = {p.name: p.read_bytes() for p in [out / PICTURE_FILE] if p.exists()}
@@ -73,6 +74,17 @@ def images_seen(out: Path) -> int:
         return 0
     with log.open(newline="", encoding="utf-8") as file:
         return int(max((float(row["images_seen"]) for row in csv.DictReader(file)), default=0))
+
+
+def _learned_from(recipe: PretrainRecipe) -> list[DataSource]:
+    """The recipe's data, and what the backbone it started from had learned from."""
+    folders = [part.folder for part in recipe.data.sets]
+    own = _sources(folders or (Path(folder).name or folder for folder in recipe.data.folders))
+    if recipe.start == SCRATCH:
+        return own
+    before = start_file(recipe.start).parent
+    inherited = read_backbone(before).card.data if (before / CARD_FILE).exists() else []
+    return [*inherited, *(source for source in own if source not in inherited)]
 
 
 def _sources(folders: Iterable[str]) -> list[DataSource]:

@@ -64,6 +64,8 @@ def test_learning_a_scanner_gives_a_backbone_to_fine_tune(tmp_path: Path) -> Non
     assert [report.images_seen for report in pretrain(recipe, out)] == [2, 4]
     backbone = finish_backbone(recipe, out)
     assert backbone.card.images_seen == 4
+    inherited = read_backbone(start_file("bundled").parent).card.data
+    assert [d.name for d in backbone.card.data] == [*(d.name for d in inherited), "slides"]
     learnt = read_backbone(out).load().state_dict()
     shipped = read_state(start_file("bundled"))
     apart = max(float((learnt[name] - shipped[name]).abs().max()) for name in shipped)
