@@ -61,4 +61,5 @@ def ddpm_step(
     now, before = schedule.alpha_bar[t].item(), schedule.alpha_bar[t - 1].item()
     of_x0, of_x_t = before**0.5 * beta, (1 - beta) ** 0.5 * (1 - before)
     sigma = float(schedule.posterior_variance[t].sqrt())
-    return (of_x0 * x0 + of_x_t * x_t) / (1 - now) + sigma * noise
+    mean: Tensor = (of_x0 * x0 + of_x_t * x_t) / (1 - now)
+    return mean + sigma * noise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from napari_genselfdiff.backbone.init import Init
 from napari_genselfdiff.errors import ConfigError
@@ -54,6 +54,15 @@ class UnlabelledData(_Strict):
     sets: tuple[ImageSet, ...] = ()
     mpp: float | None = Field(default=None, gt=0.05, lt=20)
     need_mpp: bool = False
+
+    @model_validator(mode="after")
+    def _one_way_to_name_the_images(self) -> Self:
+        if (self.list or self.folders) and any(part.list for part in self.sets):
+            raise ValueError(
+                "the sets list their images, so list and folders have no say; pass data.sets=[] "
+                "to read other images"
+            )
+        return self
 
 
 class LabelledSet(_Strict):
@@ -126,6 +135,15 @@ class FinetuneRecipe(_Strict):
     loop: LoopConfig
     snapshots: Snapshots = Snapshots()
     min_object_um2: float = 8.0
+
+    @model_validator(mode="after")
+    def _companion_sees_the_pretexts_range(self) -> Self:
+        if self.companion is not None and self.patch.input_range != "signed":
+            raise ValueError(
+                "a companion mends images in [-1, 1], got patch.input_range = "
+                f"{self.patch.input_range!r}; use 'signed' or leave the companion out"
+            )
+        return self
 
 
 Recipe = TypeVar("Recipe", PretrainRecipe, FinetuneRecipe)

@@ -136,6 +136,11 @@ def test_a_backbone_that_learned_another_pretext_is_refused(
     start(recipe(root, start=str(folder), **matching))
 
 
+def test_the_range_of_the_released_fine_tuning_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"mends images in \[-1, 1\], got .*'unit'"):
+        recipe(root, patch={"size": 32, "input_range": "unit"})
+
+
 def test_a_weight_of_nothing_is_refused(root: Path) -> None:
     with pytest.raises(ValueError, match="greater than 0"):
         recipe(root, companion={"weight": 0})

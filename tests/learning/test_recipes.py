@@ -167,6 +167,13 @@ class TestListedImages:
         with pytest.raises(ConfigError, match=r"1 of 2 images of list\.txt .* first is z"):
             unlabelled_sources(self._data(tmp_path))
 
+    def test_folders_beside_them_are_refused(self) -> None:
+        change = ['data.folders=["/slides"]']
+        with pytest.raises(ConfigError, match=r"pass data\.sets=\[\]"):
+            read_recipe(PretrainRecipe, "paper", change)
+        recipe = read_recipe(PretrainRecipe, "paper", [*change, "data.sets=[]"])
+        assert recipe.data.folders == ("/slides",)
+
     def _data(self, root: Path) -> UnlabelledData:
         sets = [{"folder": "images", "list": "list.txt", "weight": 3.0}]
         return UnlabelledData.model_validate({"root": str(root), "sets": sets})
