@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LaneName = Literal["interactive", "training"]
 
 _TRAINING_NICENESS = 10
+_TRAINING_PATIENCE = 15  # Refine compares models between two reports
 _QUIT_S = 1.0  # for a worker to end by itself
 _POLL_S = 0.02  # of a turn of the window's event loop, at most
 
@@ -39,7 +40,7 @@ class Engine:
     def __init__(self) -> None:
         self._lanes: dict[LaneName, Lane] = {
             "interactive": Lane("interactive"),
-            "training": Lane("training", _TRAINING_NICENESS),
+            "training": Lane("training", _TRAINING_NICENESS, _TRAINING_PATIENCE),
         }
         self._numbers = itertools.count(1)
         self._predictions: set[int] = set()

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 CANCEL_S = 0.9  # after that a job counts as cancelled, whatever its worker does
 HUNG_S = 10.0  # after that a worker that did not react to a cancel is ended
+SILENT_S = 60.0
+"""After that without a word a worker with a job counts as hung; tiles and steps come far faster."""
+_LOOK_S = 1.0  # most that one poll adds to the silence: a sleeping computer is not a hung worker
 _DEATH_S = 1.0  # from the end of a pipe to the end of its process
 
 
@@ -44,11 +47,14 @@ class Lane:
         For messages and the process's name.
     niceness
         How much the process gives way to others (Unix).
+    patience
+        How many times SILENT_S a job may go on without a word.
     """
 
-    def __init__(self, name: str, niceness: int = 0) -> None:
+    def __init__(self, name: str, niceness: int = 0, patience: float = 1.0) -> None:
         self.name = name
-        self._niceness = niceness
+        self._niceness, self._patience = niceness, patience
+        self._silence, self._looked_at = 0.0, 0.0
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._ready = False
@@ -124,6 +130,7 @@ class Lane:
             if self._process is not None and self._process.exitcode is not None:
                 self._on_death()
         self._check_cancel()
+        self._check_silence()
         self._advance()
 
     def quit(self) -> None:
@@ -151,6 +158,7 @@ class Lane:
             return
         job, run = self._queue.popleft()
         self._running, self._cancelled_at = job, None
+        self._silence, self._looked_at = 0.0, time.monotonic()
         job.on_running()
         self._send(run)
 
@@ -163,6 +171,7 @@ class Lane:
             self._on_death()
 
     def _on_message(self, message: object) -> None:
+        self._silence = 0.0
         if isinstance(message, Ready):
             self._ready = True
         elif isinstance(message, Partial):
@@ -210,6 +219,21 @@ class Lane:
         if waited > HUNG_S:
             self._discard()
             self._end_running("cancelled")
+
+    def _check_silence(self) -> None:
+        """End a worker that says nothing for so long that it must hang."""
+        now = time.monotonic()
+        self._silence += min(now - self._looked_at, _LOOK_S)
+        self._looked_at = now
+        limit = SILENT_S * self._patience
+        if self._running is None or self._silence < limit:
+            return
+        self._discard()
+        sentence = (
+            f"its process did not answer for {limit:.0f} s and was ended; nothing that was saved "
+            "is lost, try again"
+        )
+        self._end_running("failed", error=sentence)
 
     def _on_death(self) -> None:
         """The process ended by itself: its job failed, the next one gets a new process."""

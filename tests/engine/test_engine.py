@@ -198,6 +198,45 @@ def test_a_worker_that_ignores_a_cancel_is_ended(
     assert gone(pid)
 
 
+def test_a_worker_that_hangs_is_ended_and_the_request_can_be_repeated(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(shared, work.count, 10_000, 0.01)
+    waiting = submit(shared, work.who)
+    poll_until(shared, lambda: len(job.partials) > 2)
+    pid = shared.pids["interactive"]
+    os.kill(pid, signal.SIGSTOP)  # as hung as a process can be: no signal but KILL gets through
+    poll_until(shared, lambda: shared._lanes["interactive"]._pipe.poll() is False)  # type: ignore[union-attr]
+    seen = len(job.partials)
+    monkeypatch.setattr(lane_module, "SILENT_S", 0.4)
+    assert 0.3 < poll_until(shared, lambda: job.done) < 3
+    monkeypatch.undo()
+    assert job.state == "failed"
+    assert job.error is not None
+    assert "did not answer for 0 s and was ended" in job.error
+    assert "try again" in job.error
+    assert len(job.partials) == seen, "never run again by itself"
+    assert waiting.wait(60)[0] != pid
+    assert gone(pid)
+    assert submit(shared, work.count, 3, 0.0).wait(60) == "counted to 3"
+
+
+def test_a_worker_that_talks_is_never_taken_for_hung(
+    shared: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(shared, work.who).wait(60)
+    monkeypatch.setattr(lane_module, "SILENT_S", 0.5)
+    assert submit(shared, work.count, 20, 0.05).wait(60) == "counted to 20"
+
+
+def test_a_sleeping_computer_is_no_hung_worker(shared: Engine) -> None:
+    job = submit(shared, work.count, 30, 0.01)
+    poll_until(shared, lambda: len(job.partials) > 0)
+    shared._lanes["interactive"]._looked_at -= 3600  # nobody looked for an hour
+    shared.poll()
+    assert job.wait(60) == "counted to 30"
+
+
 def test_waiting_has_an_end(shared: Engine) -> None:
     job = submit(shared, work.count, 10_000, 0.05)
     with pytest.raises(JobFailedError, match=r"did not end within 0\.2 s"):
