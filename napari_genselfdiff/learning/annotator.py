@@ -162,24 +162,17 @@ def worst_views(
 ) -> list[Region]:
     """Up to ``count`` squares in a part of the picture with the most wrong pixels.
 
-    They overlap neither each other nor ``taken``; a part smaller than ``size`` is one view.
+    They lie on a grid spread over the part, so that choosing one never takes the room of others;
+    those that overlap ``taken`` are left out. A part smaller than ``size`` is one view.
     """
     height, width = min(size, inside.height), min(size, inside.width)
-    sums = np.pad(scene.wrong[inside.slices].cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    total = sums[height:, width:] - sums[:-height, width:]
-    total = total - sums[height:, :-width] + sums[:-height, :-width]
-    step = max(size // 8, 1)
     places = [
-        (-int(total[y, x]), y, x)
-        for y in _starts(total.shape[0], step)
-        for x in _starts(total.shape[1], step)
+        Region(inside.y + y, inside.x + x, height, width)
+        for y in _starts(inside.height, height)
+        for x in _starts(inside.width, width)
     ]
-    chosen: list[Region] = []
-    for _, y, x in sorted(places):
-        view = Region(inside.y + y, inside.x + x, height, width)
-        if len(chosen) < count and all(view.intersection(o) is None for o in (*chosen, *taken)):
-            chosen.append(view)
-    return chosen
+    free = [view for view in places if all(view.intersection(o) is None for o in taken)]
+    return sorted(free, key=lambda view: -int(scene.wrong[view.slices].sum()))[:count]
 
 
 def find_flaws(answer: Window, truth: Window, good_iou: float = 0.7) -> list[Flaw]:
@@ -214,9 +207,10 @@ def jittered(mask: Mask, rng: np.random.Generator, sd_px: float) -> Mask:
     return moved
 
 
-def _starts(places: int, step: int) -> list[int]:
-    """Every ``step``-th place and the last one."""
-    return sorted({*range(0, places, step), places - 1})
+def _starts(length: int, size: int) -> list[int]:
+    """Where as many pieces as fit begin, evenly spread."""
+    count = max(length // size, 1)
+    return [(length - size) * i // max(count - 1, 1) for i in range(count)]
 
 
 def _object_flaws(answer: Window, truth: Window, good_iou: float) -> list[Flaw]:

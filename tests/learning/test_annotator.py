@@ -213,27 +213,24 @@ def test_the_dense_user_says_all(seed: int) -> None:
 
 
 class TestWorstViews:
-    def test_the_worst_first_and_apart(self) -> None:
-        made = scene(3)
-        views = worst_views(made, WHOLE, 3, size=48)
+    @given(seed=seeds, size=st.integers(20, 90))
+    def test_as_many_as_fit_the_worst_first_and_apart(self, seed: int, size: int) -> None:
+        made = scene(seed)
+        views = worst_views(made, WHOLE, 100, size=size)
+        assert len(views) == (SIZE // size) ** 2
         wrong = [int(made.wrong[view.slices].sum()) for view in views]
         assert wrong == sorted(wrong, reverse=True)
-        assert all(WHOLE.contains(view) for view in views)
-        more = worst_views(made, WHOLE, 2, size=48, taken=views)
-        everything = [*views, *more]
-        for i, a in enumerate(everything):
-            assert all(a.intersection(b) is None for b in everything[i + 1 :])
+        for i, a in enumerate(views):
+            assert WHOLE.contains(a)
+            assert all(a.intersection(b) is None for b in views[i + 1 :])
 
-    @given(seed=seeds)
-    def test_no_place_on_its_grid_is_worse(self, seed: int) -> None:
+    @given(seed=seeds, count=st.integers(1, 4))
+    def test_one_after_the_other_is_all_at_once(self, seed: int, count: int) -> None:
         made = scene(seed)
-        (best,) = worst_views(made, WHOLE, 1, size=48)
-        most = max(
-            int(made.wrong[y : y + 48, x : x + 48].sum())
-            for y in range(0, SIZE - 47, 6)
-            for x in range(0, SIZE - 47, 6)
-        )
-        assert int(made.wrong[best.slices].sum()) >= most
+        taken: list[Region] = []
+        for _ in range(count):
+            taken += worst_views(made, WHOLE, 1, size=48, taken=taken)
+        assert taken == worst_views(made, WHOLE, count, size=48)
 
     def test_a_part_smaller_than_a_view(self) -> None:
         part = Region(10, 20, 30, 200).clipped((SIZE, SIZE))
