@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ import torch
 from napari_genselfdiff.backbone.heads import Denoiser, Segmenter
 from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
 from napari_genselfdiff.errors import ConfigError, ModelFileError, TrainingError
-from napari_genselfdiff.learning import checkpoint
+from napari_genselfdiff.learning import checkpoint, guard, place
 from napari_genselfdiff.learning.checkpoint import Stateful, load_checkpoint, save_checkpoint
 from napari_genselfdiff.learning.data import Batch, PatchConfig, PatchSampler
+from napari_genselfdiff.learning.guard import PATIENCE, Guard
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Denoising, Objective, Segmentation
 from tests.backbone.networks import TINY
@@ -159,3 +162,133 @@ class TestCheckpoint:
             save_checkpoint(path, {"model": model})
         assert path.read_bytes() == before
         assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_too_little_memory_halves_the_micro_batch_and_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = LoopConfig(total_images=24, batch=8, warmup_images=0, lr=1e-3)
+    whole, sampler, objective = denoising(config)
+    wanted = [report.loss for report in train(whole, sampler.batch, objective, config)]
+
+    def greedy(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, Any]]:
+        if len(batch.indices) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return objective(model, batch)
+
+    split, _, _ = denoising(config)
+    losses = [report.loss for report in train(split, sampler.batch, greedy, config)]
+    assert losses == pytest.approx(wanted, rel=1e-4)
+    assert split.micro_batch == 2
+    assert [r.getMessage() for r in caplog.records] == [
+        "too little memory for 8 images at once; going on with 2 at a time, the batch stays "
+        "the same"
+    ]
+
+
+def test_too_little_memory_for_one_image_is_explained() -> None:
+    config = LoopConfig(total_images=8, batch=4)
+    state, sampler, _ = denoising(config)
+
+    def impossible(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, Any]]:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes")
+
+    with pytest.raises(TrainingError, match=r"one image at a time.*patch\.size"):
+        list(train(state, sampler.batch, impossible, config))
+
+
+def test_an_error_of_another_kind_is_not_taken_for_little_memory() -> None:
+    config = LoopConfig(total_images=8, batch=4)
+    state, sampler, _ = denoising(config)
+
+    def broken(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, Any]]:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(train(state, sampler.batch, broken, config))
+
+
+class TestGuard:
+    def test_a_loss_far_above_its_best_for_long_is_a_divergence(self) -> None:
+        guard = Guard(4.0)
+        losses = [1.0] * 60 + [0.1] * 300 + [0.9] * 300
+        states = []
+        for loss in losses:
+            guard.see(loss)
+            states.append((guard.is_suspicious, guard.has_diverged))
+        first = next(i for i, (_, diverged) in enumerate(states) if diverged)
+        suspected = next(i for i, (suspicious, _) in enumerate(states) if suspicious)
+        assert 360 < suspected < 400
+        assert first == suspected + PATIENCE - 1
+
+    @pytest.mark.parametrize("factor", [0.0, 4.0])
+    def test_a_noisy_loss_and_a_short_peak_are_none(self, factor: float) -> None:
+        guard, rng = Guard(factor), np.random.default_rng(0)
+        for step in range(3000):
+            level = 1e-4 + math.exp(-step / 200)  # below 2 % of the start, ratios mean nothing
+            guard.see(level * rng.lognormal(0, 0.7) * (3 if step == 1500 else 1))
+            assert not guard.has_diverged
+
+    def test_never_where_it_is_switched_off(self) -> None:
+        guard = Guard(0.0)
+        for loss in [0.1] * 100 + [100.0] * 400:
+            guard.see(loss)
+        assert not guard.has_diverged
+
+
+def test_diverging_run_stops_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MEMORY", 3)
+    monkeypatch.setattr(guard, "PATIENCE", 4)
+    config = LoopConfig(total_images=400, batch=4)
+    state, sampler, objective = denoising(config)
+
+    def worse(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, dict[str, Any]]:
+        losses, parts = objective(model, batch)
+        return losses * (20 if batch.indices[0] >= 24 else 1), parts
+
+    with pytest.raises(TrainingError, match=r"times its best for long, at image \d+"):
+        list(train(state, sampler.batch, worse, config))
+    assert state.images_seen < 80
+
+
+def test_bf16_falls_back_with_one_notice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(place, "has_cpu_bf16", lambda: False)
+    assert place.usable_precision("bf16", cpu) == "fp32"
+    assert [r.getMessage() for r in caplog.records] == [
+        "this cpu does not calculate in bf16; going on in fp32"
+    ]
+    monkeypatch.setattr(place, "has_cpu_bf16", lambda: True)
+    assert place.usable_precision("bf16", cpu) == "bf16"
+    assert place.usable_precision("fp32", cpu) == "fp32"
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:first", "cuda:99"])
+def test_unknown_devices_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"device|CUDA"), place.open_place(name):
+        pass
+
+
+def test_no_average_means_the_weights_themselves() -> None:
+    config = LoopConfig(total_images=12, batch=4, ema_decay=0.0, clip=None, optimizer="adam")
+    state, sampler, objective = denoising(config)
+    list(train(state, sampler.batch, objective, config))
+    for name, value in state.model.state_dict().items():
+        assert torch.equal(state.ema.model.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"batch": 0}, {"lr": -1.0}, {"micro_batch": 0}, {"ema_decay": 1.0}, {"divergence": 0.5}],
+)
+def test_settings_no_run_can_have_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(bad))):
+        LoopConfig(**{"total_images": 8, **bad})
+
+
+def test_constant_rate_stays_after_the_warm_up() -> None:
+    config = LoopConfig(total_images=100, warmup_images=10, lr_schedule="constant")
+    assert [config.lr_share(seen) for seen in (0, 4, 10, 99)] == [0.1, 0.5, 1.0, 1.0]
