@@ -345,9 +345,10 @@ class PatchSampler:
         return pixels, region.y, region.x, region.slices
 
     def _skip(self, source: Source, error: Exception) -> None:
-        if source.name in self.skipped:
+        reason = str(error)
+        first = self.skipped.setdefault(source.name, reason)  # in one step, as threads meet here
+        if first is not reason:
             return
-        self.skipped[source.name] = str(error)
         if len(self.skipped) <= _FAILURES_TOLD:
             _log.warning("skipped: %s", error)
         elif len(self.skipped) == _FAILURES_TOLD + 1:

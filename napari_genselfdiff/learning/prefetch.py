@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.data import Batch, PatchSampler
 
 Indices = tuple[int, ...]
-_MOST_WORKERS = 8
+_MOST_WORKERS = 12
 
 
 class Prefetch:

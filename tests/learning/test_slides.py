@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 import torch
 
+from napari_genselfdiff.backbone.weights import read_state
 from napari_genselfdiff.errors import ConfigError, SlideError
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.file_source import FileSource, Tissue, TissueCache, find_tissue
-from napari_genselfdiff.learning.recipe import ImageSet, UnlabelledData
+from napari_genselfdiff.learning.pretrain import pretrain
+from napari_genselfdiff.learning.recipe import (
+    ImageSet,
+    PretrainRecipe,
+    UnlabelledData,
+    read_recipe,
+)
+from napari_genselfdiff.learning.run import RunOptions
 from napari_genselfdiff.learning.slide_cache import SlideCache
 from napari_genselfdiff.learning.sources import unlabelled_sources
 from napari_genselfdiff.slides.slide import open_slide
@@ -287,3 +295,31 @@ def test_threads_agree_on_one_open_slide(lonely: Path) -> None:
         thread.join()
     assert len(seen) == 1
     assert cache.n_open == 1
+
+
+@pytest.mark.slow
+def test_a_run_over_slides_resumes_to_the_same_weights(lonely: Path, tmp_path: Path) -> None:
+    """Batches are made ahead when it stops, and one of the slides is broken."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    (folder / "a.tif").write_bytes(lonely.read_bytes())
+    (folder / "b.tif").write_bytes(lonely.read_bytes()[:4000])
+    pictures.write_image(folder / "c.png", tiny.tissue(1, 200)[0])
+    recipe = read_recipe(
+        PretrainRecipe,
+        "open_cpu",
+        [
+            "data.list=", f'data.folders=["{folder}"]', "patch.size=32", "loop.total_images=8",
+            "loop.batch=2", "loop.precision=fp32", "snapshots.every_images=2", "snapshots.tiles=0",
+        ],
+    )  # fmt: skip
+    for _ in pretrain(recipe, tmp_path / "whole"):
+        pass
+    for report in pretrain(recipe, tmp_path / "parts"):
+        if report.images_seen == 4:
+            break
+    for _ in pretrain(recipe, tmp_path / "parts", RunOptions(resume=True)):
+        pass
+    one, other = (read_state(tmp_path / n / "weights.safetensors") for n in ("whole", "parts"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert "b.tif" in (tmp_path / "parts" / "skipped.txt").read_text()
