@@ -212,6 +212,7 @@ class PatchSampler:
             raise ConfigError("there is no image to train on; check the data list of the recipe")
         self.sources, self.config, self.seed = list(sources), config, seed
         self.skipped: dict[str, str] = {}
+        self._told: dict[str, object] = {}
         weights = np.array([source.weight for source in sources], np.float64)
         self._edges = np.cumsum(weights / weights.sum())
 
@@ -345,10 +346,10 @@ class PatchSampler:
         return pixels, region.y, region.x, region.slices
 
     def _skip(self, source: Source, error: Exception) -> None:
-        reason = str(error)
-        first = self.skipped.setdefault(source.name, reason)  # in one step, as threads meet here
-        if first is not reason:
+        mark = object()
+        if self._told.setdefault(source.name, mark) is not mark:  # in one step: threads meet here
             return
+        self.skipped[source.name] = str(error)
         if len(self.skipped) <= _FAILURES_TOLD:
             _log.warning("skipped: %s", error)
         elif len(self.skipped) == _FAILURES_TOLD + 1:

@@ -173,7 +173,9 @@ def read_recipe(kind: type[Recipe], name: str | Path, overrides: list[str] | Non
     except ValidationError as err:
         first = err.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"recipe {path.name}: {place}: {first['msg']}") from err
+        unknown = first["type"] == "extra_forbidden"
+        wrong = "there is no such setting; check the spelling" if unknown else first["msg"]
+        raise ConfigError(f"recipe {path.name}: {place}: {wrong}") from err
 
 
 def data_root(root: str, *, needed: bool = True) -> Path:
@@ -184,7 +186,7 @@ def data_root(root: str, *, needed: bool = True) -> Path:
     if not chosen or not Path(chosen).is_dir():
         raise ConfigError(
             f"the data folder {chosen or '(none)'} does not exist; set GENSELFDIFF_DATA or pass "
-            "data.root=FOLDER"
+            "data.root=FOLDER or 'data.folders=[\"FOLDER\"]'"
         )
     return Path(chosen)
 

@@ -147,13 +147,16 @@ def test_a_slide_without_pixel_size_where_it_is_needed(tmp_path: Path) -> None:
     PatchSampler([source(path)], PLAIN, 0).batch([0])
 
 
-def test_a_file_that_is_cut_off_or_vanishes_is_passed_over(tmp_path: Path, lonely: Path) -> None:
+def test_a_file_that_is_cut_off_or_vanishes_is_told_once_and_passed_over(
+    tmp_path: Path, lonely: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cut = tmp_path / "cut.tif"
     cut.write_bytes(lonely.read_bytes()[:3000])
     gone = tmp_path / "gone.svs"
     cuts = PatchSampler([source(cut), source(gone), source(lonely)], PLAIN, 0)
     assert cuts.batch(range(20)).images.shape[0] == 20
     assert set(cuts.skipped) == {str(cut), str(gone)}
+    assert len([r for r in caplog.records if r.message.startswith("skipped")]) == 2
 
 
 def test_slides_are_mixed_by_weight(tmp_path: Path) -> None:
