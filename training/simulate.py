@@ -10,12 +10,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from napari_genselfdiff.evaluation.curves import CurvePoint, draw_curves
 from napari_genselfdiff.evaluation.folders import pair_folders, read_pair
 from napari_genselfdiff.learning import simulation
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.sources import read_list
 from napari_genselfdiff.prediction.profile import default_profile
 from napari_genselfdiff.registry.registry import Registry
+
+_PLOTTED = ("actions", "dice", "low", "high")
 
 
 def main() -> None:
@@ -30,6 +33,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="orders of the images")
     parser.add_argument("--group", type=int, default=1, help="images that are corrected together")
     parser.add_argument("--budget-seconds", type=float, default=30.0)
+    parser.add_argument("--png", type=Path, help="also draw Dice against user actions")
     parser.add_argument("--out", type=Path, required=True, help="report (JSON); resumed")
     args = parser.parse_args()
     model = Registry().resolve(args.model)
@@ -53,6 +57,10 @@ def main() -> None:
         print(f"{run['key']}: Dice {run['points'][0]['dice']:.3f} → {last['dice']:.3f}", flush=True)
         for point in simulation.curve(report):
             print("  " + "  ".join(f"{key} {value:.4g}" for key, value in point.items()))
+        if args.png:
+            rows = [CurvePoint(*(p[k] for k in _PLOTTED)) for p in simulation.curve(report)]
+            axes = {"x_name": "user actions", "y_name": "Dice on untouched halves"}
+            draw_curves({f"{args.user} user": rows}, args.png, **axes)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from napari_genselfdiff.annotation.window import HUMAN, MODEL, Window
 from napari_genselfdiff.errors import ConfigError, TrainingError
+from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.annotator import (
     Corrected,
@@ -201,20 +202,23 @@ def simulate_all(
 
 
 def curve(report: dict[str, Any]) -> list[dict[str, float]]:
-    """Mean over the runs for every number of views; NaN-free: runs without it are left out."""
+    """Means over the runs for every number of views, and the 95 % interval of Dice.
+
+    The interval is the mean itself where a single run says nothing about the spread.
+    """
     by_views: dict[int, list[dict[str, Any]]] = {}
     for run in report["runs"]:
         for point in run["points"]:
             by_views.setdefault(point["views"], []).append(point)
     keys = ("actions", "human_px", "known_px", "seconds", "dice", "new_dice")
-    return [
-        {
-            "views": float(views),
-            "runs": float(len(points)),
-            **{key: float(np.mean([point[key] for point in points])) for key in keys},
-        }
-        for views, points in sorted(by_views.items())
-    ]
+    rows = []
+    for views, points in sorted(by_views.items()):
+        row = {"views": float(views), "runs": float(len(points))}
+        row |= {key: float(np.mean([point[key] for point in points])) for key in keys}
+        ends = bootstrap_interval([point["dice"] for point in points])
+        low, high = (row["dice"] if np.isnan(end) else end for end in ends)
+        rows.append({**row, "low": low, "high": high})
+    return rows
 
 
 def answers(pictures: Sequence[Picture], model: Model, profile: Profile) -> list[Scene]:

@@ -112,6 +112,7 @@ class TestAll:
         assert [(row["views"], row["runs"]) for row in rows] == [(0, 2), (1, 2)]
         dice = [run["points"][0]["dice"] for run in report["runs"]]
         assert rows[0]["dice"] == pytest.approx(sum(dice) / 2)
+        assert min(dice) <= rows[0]["low"] <= rows[0]["dice"] <= rows[0]["high"] <= max(dice)
 
     def test_another_report_is_not_mixed_in(self, model: Model, tmp_path: Path) -> None:
         out = tmp_path / "report.json"
