@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,7 +46,10 @@ def refine(
     ] = None,
     task: TaskOption = None,
     model: ModelOption = "default",
-    budget_seconds: Annotated[float, typer.Option(help="Time to learn.", min=1.0)] = 30.0,
+    budget_seconds: Annotated[
+        float | None,
+        typer.Option(help="Time to learn: 30, and 60 for the first model of a task.", min=1.0),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--json", help="Report: before, after, verdict.")
     ] = None,
@@ -65,15 +70,35 @@ def refine(
     Registry().clean()
     if out.parent.is_dir():
         clean_partials(out.parent, out.name)  # what a killed refine left
-    base = pick_model(model, task)
-    tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
-    # The folder gets its name when the verdict is in it, so that a kill leaves nothing half-made.
-    with beside(out) as partial:
-        result = _refine(base, tiles, partial, out.name, budget_seconds, profile)
+    with tempfile.TemporaryDirectory() as scratch:
+        first = _untrained(Path(scratch) / "start", model, task, given)
+        base = first or pick_model(model, task)
+        tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
+        # The folder gets its name with the verdict in it, so that a kill leaves nothing half-made.
+        with beside(out) as partial:
+            result = _refine(base, tiles, partial, out.name, budget_seconds, profile)
     result = replace(result, model=out)
     if report is not None:
-        console.write_json(report, _report(result, base))
-    console.say(f"{result.verdict.sentence}\n{out}: refined from {base.card.name}.")
+        console.write_json(report, _report(result, None if first else base))
+    made = f"first model for {task}" if first else f"refined from {base.card.name}"
+    console.say(f"{result.verdict.sentence}\n{out}: {made}.")
+
+
+def _untrained(
+    folder: Path, model: str, task: str | None, pairs: Sequence[tuple[Path, Path]]
+) -> Model | None:
+    """What a task begins with that has annotations but no model; None where there is a model."""
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.learning.first import write_untrained
+    from napari_genselfdiff.registry.registry import DEFAULT, Registry, bundled_backbone
+
+    if task is None or model != DEFAULT or Registry().list(task):
+        return None
+    for _, where in pairs:
+        with contextlib.closing(AnnotationStore.open_read_only(where)) as store:
+            if task in store.tasks:
+                return write_untrained(folder, store.tasks[task], bundled_backbone())
+    return None
 
 
 def pair_stores(
@@ -143,23 +168,25 @@ def _refine(
     tiles: Sequence[CorrectionTile],
     folder: Path,
     name: str,
-    budget_s: float,
+    budget_s: float | None,
     profile: Path | None,
 ) -> RefineResult:
     from napari_genselfdiff.commands.segment import pick_profile
     from napari_genselfdiff.errors import TrainingError
     from napari_genselfdiff.learning import refine as learning
+    from napari_genselfdiff.learning.first import FIRST, is_untrained
     from napari_genselfdiff.learning.refine_config import RefineConfig
     from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.session import wording
 
+    config = FIRST if is_untrained(base.card) else RefineConfig()
     request = learning.RefineRequest(
         current=base.path,
         base=Registry().base(base).path,
         tiles=tiles,
         out=folder,
         name=name,
-        config=RefineConfig(budget_s=budget_s),
+        config=config if budget_s is None else replace(config, budget_s=budget_s),
     )
     with console.progress("Refining") as show:
         for step in learning.refine(request, pick_profile(profile)):
@@ -169,14 +196,14 @@ def _refine(
     raise TrainingError("the refine ended without a model; please report this")
 
 
-def _report(result: RefineResult, base: Model) -> dict[str, Any]:
+def _report(result: RefineResult, parent: Model | None) -> dict[str, Any]:
     """Give what `--json` of refine holds; Dice are fractions, intervals 95 %."""
     verdict = asdict(result.verdict)
     return {
         "schema": 1,
         "model": str(result.model),
         "hash": result.model_hash,
-        "parent": {"name": base.card.name, "hash": base.hash},
+        "parent": parent and {"name": parent.card.name, "hash": parent.hash},
         "accepted": None if verdict["decision"] == "too_little" else result.verdict.accepted,
         **verdict,
         "tiles": result.n_tiles,

@@ -28,7 +28,6 @@ FIRST: Final = RefineConfig(
     most_steps=1000,
     replay_share=0.0,
     blends=(1.0,),
-    whole_network=True,
 )
 _SMALLEST_SHARE = 0.25  # of the median object a person drew; smaller ones are dropped
 _UNTRAINED, _BACKBONE = "untrained", "backbone"

@@ -197,9 +197,6 @@ def _prepare(
     )
     sampler = PatchSampler(sources, patches, config.seed)
     model = base.load()
-    if not (config.whole_network or profile.device != "cpu"):
-        for part in (model.unet.stem, model.unet.encoder, model.unet.down):
-            part.requires_grad_(False)
     loop = LoopConfig(
         total_images=config.batch,
         batch=config.batch,

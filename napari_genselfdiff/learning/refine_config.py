@@ -12,10 +12,9 @@ class RefineConfig:
     budget_s: float = 30.0
     patch: int = 192
     batch: int = 4
-    lr: float = 2e-4
+    lr: float = 1e-4
     most_steps: int = 240
     fewest_steps: int = 12
     replay_share: float = 0.5
     blends: tuple[float, ...] = (1.0, 0.7, 0.5, 0.3, 0.15)
-    whole_network: bool = False
     seed: int = 0

@@ -6,19 +6,24 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer
 
-from napari_genselfdiff.annotation.store import AnnotationStore
+from napari_genselfdiff.annotation.store import HUMAN, AnnotationStore
+from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.commands import console, learn
 from napari_genselfdiff.commands.exchange import reopen
 from napari_genselfdiff.learning.loop import Report
-from napari_genselfdiff.registry.folder import Model, read_backbone, read_model
+from napari_genselfdiff.registry.folder import Model, read_backbone, read_model, write_backbone
 from napari_genselfdiff.slides.geometry import Region
+from tests.annotation.builders import CELLS, disks
 from tests.commands.conftest import Run
+from tests.registry.networks import TINY
 
 RECIPE = """
 name = "small"
@@ -152,6 +157,43 @@ def test_refined_model_comes_with_a_verdict(
     assert said["sentence"]
     run("models", "import", out)
     run("refine", corrected, "--out", out, *speed, code=1)
+
+
+def test_first_model_of_a_task(
+    run: Run, corrected: Path, speed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = "napari_genselfdiff.registry.registry.bundled_backbone"
+    monkeypatch.setattr(where, lambda: tiny_backbone(tmp_path))
+    store = reopen(corrected.with_name("case.tif.gsd.zarr"))
+    store.add_task(CELLS)
+    view = Region(0, 0, 256, 256)
+    drawn = disks(view, (60, 60, 20), (180, 100, 25), value=7)
+    drawn = replace(drawn, provenance=np.where(drawn.classes > 0, HUMAN, 0).astype(np.uint8))
+    store.write_edit("Cells", store.read("Cells", view), drawn, what="Brush")
+    store.accept("Cells", view)
+    store.close()
+    out, report = tmp_path / "cells", tmp_path / "report.json"
+    arguments = ("--task", "Cells", "--budget-seconds", 1, "--json", report)
+    result = run("refine", corrected, "--out", out, *arguments, *speed)
+    assert "first model for Cells" in result.stdout
+    assert read_model(out).card.task == CELLS
+    assert json.loads(report.read_text())["parent"] is None
+    run("models", "import", out)
+    run("models", "use", "cells")
+    again = run("refine", corrected, "--out", tmp_path / "more", *arguments, *speed)
+    assert "refined from cells" in again.stdout
+
+
+def tiny_backbone(folder: Path) -> Path:
+    fields = {
+        "schedule": "quadratic",
+        "timesteps": 1000,
+        "prediction": "epsilon",
+        "mpp_range": (0.25, 0.5),
+        "images_seen": 0,
+    }
+    place = folder / "backbone"
+    return place if place.exists() else write_backbone(place, fields, Denoiser(TINY)).path
 
 
 def test_stores_are_given_in_the_order_of_the_slides(

@@ -32,7 +32,6 @@ CONFIG = RefineConfig(
     lr=3e-3,
     most_steps=40,
     fewest_steps=40,
-    whole_network=True,
     blends=(1.0,),  # a network this small has no other way to unlearn
 )
 
