@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -26,9 +26,11 @@ Precision = Literal["fp32", "bf16"]
 FILE_NAME = "profile.json"
 _SCHEMA = 1
 _TILE = 288
-_GPU_BATCH = 16
+_GPU_BATCHES = (8, 16, 32)
+_GPU_FLIPS = 4  # where the network costs little, the confidence is averaged
+_CPU_BATCHES = (1, 2)
 _WORTH_BF16 = 1.15  # below that the exact arithmetic is the better deal
-_WORTH_THREADS = 1.05
+_WORTH_MORE = 1.05  # more threads, or tiles at once: a cancel waits for them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,40 +182,59 @@ def calibrate() -> tuple[Profile, dict[str, float]]:
     Returns
     -------
     profile, seconds
-        The choice, and seconds per tile of every setting tried ("fp32 x2", …).
+        The choice, and seconds per tile of every setting tried: "fp32 x2 /1" is 2 threads, 1 tile
+        at once.
     """
     import torch
 
-    if torch.cuda.is_available():
-        precision: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-        threads = min(available_cores(), 8)
-        gpu = Profile(device="cuda", precision=precision, threads=threads, batch=_GPU_BATCH)
-        return gpu, {}
     from napari_genselfdiff.backbone.heads import build_segmenter
     from napari_genselfdiff.backbone.unet import PRESETS
 
     segmenter = build_segmenter(PRESETS["fast"], 1, 0)
     before = torch.get_num_threads()
-    measured: dict[Profile, float] = {}
     try:
-        cores = available_cores()
-        for threads in sorted({max(1, cores // 2), cores}):
-            for precision in ("fp32", "bf16") if has_cpu_bf16() else ("fp32",):
-                profile = Profile(precision=precision, threads=threads)
-                measured[profile] = _seconds_per_tile(segmenter, profile)
+        candidates = _gpu_profiles() if torch.cuda.is_available() else _cpu_profiles()
+        measured = {profile: _seconds_per_tile(segmenter, profile) for profile in candidates}
     finally:
         torch.set_num_threads(before)
-    names = {f"{p.precision} x{p.threads}": round(s, 5) for p, s in measured.items()}
-    return _pick(measured), names
+    chosen = _pick(measured)
+    if chosen.device != "cpu":
+        chosen = replace(chosen, flips=_GPU_FLIPS)
+    names = {f"{p.precision} x{p.threads} /{p.batch}": round(s, 5) for p, s in measured.items()}
+    return chosen, names
+
+
+def _gpu_profiles() -> list[Profile]:
+    import torch
+
+    precision: Precision = "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    threads = min(available_cores(), 8)
+    return [
+        Profile(device="cuda", precision=precision, threads=threads, batch=batch)
+        for batch in _GPU_BATCHES
+    ]
+
+
+def _cpu_profiles() -> list[Profile]:
+    cores = available_cores()
+    precisions: tuple[Precision, ...] = ("fp32", "bf16") if has_cpu_bf16() else ("fp32",)
+    return [
+        Profile(precision=precision, threads=threads, batch=batch)
+        for threads in sorted({max(1, cores // 2), cores})
+        for precision in precisions
+        for batch in _CPU_BATCHES
+    ]
 
 
 def _pick(measured: dict[Profile, float]) -> Profile:
-    """The fastest; fewer threads and exact arithmetic win where the difference is small."""
+    """The fastest; few threads, small batches and exact arithmetic win close calls."""
 
     def cost(profile: Profile) -> float:
         worth = _WORTH_BF16 if profile.precision == "bf16" else 1.0
-        fewest = min(p.threads for p in measured)
-        return measured[profile] * worth * (_WORTH_THREADS if profile.threads > fewest else 1.0)
+        for field in ("threads", "batch"):
+            if getattr(profile, field) > min(getattr(p, field) for p in measured):
+                worth *= _WORTH_MORE
+        return measured[profile] * worth
 
     return min(measured, key=cost)
 
@@ -224,13 +245,13 @@ def _seconds_per_tile(segmenter: Segmenter, profile: Profile, repeats: int = 3) 
     from napari_genselfdiff.prediction.network import Network
 
     network = Network(segmenter, profile)
-    tile = np.full((1, _TILE, _TILE, 3), 200, np.uint8)
-    network(tile)  # the first run also prepares kernels
+    tiles = np.full((profile.batch, _TILE, _TILE, 3), 200, np.uint8)
+    network(tiles)  # the first run also prepares kernels
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        network(tile)
-        times.append(time.perf_counter() - start)
+        network(tiles)
+        times.append((time.perf_counter() - start) / profile.batch)
     return min(times)
 
 
