@@ -188,7 +188,7 @@ def test_a_task_without_a_model_gets_its_first_one(opened: Opened) -> None:
     assert outcome is not None
     assert outcome.in_use
     assert outcome.old is None
-    assert session.model is not None
-    assert session.model.card.name == "regions"
+    used = session.open_model()
+    assert used.card.name == "regions"
     assert "Press Predict" in session.status.text
-    assert session.registry.base(session.model).hash == session.model.hash
+    assert session.registry.base(used).hash == used.hash

@@ -212,7 +212,8 @@ def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) ->
     assert card.comparison is not None
     assert card.comparison.isVisible()
     assert set(card.comparison.pictures) == {"Before", "After", "As you left it"}
-    assert not any(p.pixmap().isNull() for p in card.comparison.pictures.values())
+    drawn = [label.pixmap() for label in card.comparison.pictures.values()]
+    assert all(picture is not None and not picture.isNull() for picture in drawn)
     card.comparison.close()
     looking.click(card.use_button)
     assert session.model is not None
