@@ -34,6 +34,7 @@ CANCEL_S = 0.9  # after that a job counts as cancelled, whatever its worker does
 HUNG_S = 10.0  # after that a worker that did not react to a cancel is ended
 SILENT_S = 60.0
 """After that without a word a worker with a job counts as hung; tiles and steps come far faster."""
+_FIRST_WORD = 10  # times as long before a job's first word: the machine is measured, models load
 _LOOK_S = 1.0  # most that one poll adds to the silence: a sleeping computer is not a hung worker
 _DEATH_S = 1.0  # from the end of a pipe to the end of its process
 
@@ -54,7 +55,7 @@ class Lane:
     def __init__(self, name: str, niceness: int = 0, patience: float = 1.0) -> None:
         self.name = name
         self._niceness, self._patience = niceness, patience
-        self._silence, self._looked_at = 0.0, 0.0
+        self._silence, self._looked_at, self._has_spoken = 0.0, 0.0, False
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._ready = False
@@ -158,7 +159,7 @@ class Lane:
             return
         job, run = self._queue.popleft()
         self._running, self._cancelled_at = job, None
-        self._silence, self._looked_at = 0.0, time.monotonic()
+        self._silence, self._looked_at, self._has_spoken = 0.0, time.monotonic(), False
         job.on_running()
         self._send(run)
 
@@ -171,7 +172,7 @@ class Lane:
             self._on_death()
 
     def _on_message(self, message: object) -> None:
-        self._silence = 0.0
+        self._silence, self._has_spoken = 0.0, True
         if isinstance(message, Ready):
             self._ready = True
         elif isinstance(message, Partial):
@@ -225,7 +226,7 @@ class Lane:
         now = time.monotonic()
         self._silence += min(now - self._looked_at, _LOOK_S)
         self._looked_at = now
-        limit = SILENT_S * self._patience
+        limit = SILENT_S * self._patience * (1 if self._has_spoken else _FIRST_WORD)
         if self._running is None or self._silence < limit:
             return
         self._discard()
