@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,11 +66,12 @@ def refine(
     given = [] if bundles else pair_stores(slides, stores)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"{out} is not empty; choose another --out")
-    Registry().clean()
+    registry = Registry()
+    registry.clean()
     if out.parent.is_dir():
         clean_partials(out.parent, out.name)  # what a killed refine left
-    with tempfile.TemporaryDirectory() as scratch:
-        first = _untrained(Path(scratch) / "start", model, task, given)
+    with contextlib.closing(registry.scratch()) as scratch:
+        first = _untrained(scratch.path / "start", model, task, given)
         base = first or pick_model(model, task)
         tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
         # The folder gets its name with the verdict in it, so that a kill leaves nothing half-made.

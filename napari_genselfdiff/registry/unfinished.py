@@ -79,3 +79,5 @@ class Scratch:
         """Remove the folder and all that is in it; harmless when called twice."""
         shutil.rmtree(self.path, ignore_errors=True)
         self._owner.close()
+
+    close = remove  # for contextlib.closing
