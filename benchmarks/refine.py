@@ -1,120 +1,294 @@
-"""What three corrected tiles buy: python benchmarks/refine.py [--quick] [--json FILE].
+"""What corrections buy and what they cost: python benchmarks/refine.py [--quick] [--json FILE].
 
-Images of the MoNuSeg training list, which no shipped model has seen. A dense user corrects the
-three worst 256-pixel tiles of an image's left half; Dice is measured on its right half, which
-nobody touched. Needs the data folder (GENSELFDIFF_DATA).
+Images of the MoNuSeg training list, which no shipped model has learned from, and copies of them
+in another stain. A sparse user (ten worst objects of a view, outlines a little off, then Accept
+view) corrects 256-pixel views of an image's left half; Dice is measured on its right half, which
+nobody touched. Needs the data folder (GENSELFDIFF_DATA) and, for the forests, scikit-learn.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from refine_rivals import forest, scratch, scratch_config, skimage_segmenter
 from report import Row, arguments, finish
 
+from napari_genselfdiff.errors import TrainingError
 from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
-from napari_genselfdiff.evaluation.folders import pair_folders, read_pair
+from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.recipe import data_root
-from napari_genselfdiff.learning.refine import (
-    RefineConfig,
-    RefineRequest,
-    RefineResult,
-    refine,
+from napari_genselfdiff.learning.refine import RefineResult
+from napari_genselfdiff.learning.refine_config import RefineConfig
+from napari_genselfdiff.learning.simulation import (
+    Picture,
+    SimulationConfig,
+    answers,
+    correct_views,
+    halves,
+    read_picture,
+    refine_once,
+    simulate,
+    untouched_dice,
 )
-from napari_genselfdiff.learning.scoring import classify
 from napari_genselfdiff.learning.sources import read_list
 from napari_genselfdiff.prediction.profile import Profile, default_profile
 from napari_genselfdiff.registry.folder import Model, read_model
 from napari_genselfdiff.registry.registry import Registry
 
-TILE, MPP = 256, 0.25
+MPP = 0.25
+USEFUL = 0.02  # Dice on untouched places that a correction must buy to count as clearly useful
+HAEMATOXYLIN, EOSIN = 0.55, 1.5  # the other stain: pale nuclei in strong pink
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What all cases share: data, the model, and how much is measured."""
+
+    pairs: dict[str, Pair]
+    names: list[str]
+    model: Model
+    profile: Profile
+    runs: int
+    refines: int
+    budget_s: float
+    folder: Path
+
+    def picture(self, name: str) -> Picture:
+        """A picture of the training list."""
+        return read_picture(name, *read_pair(self.pairs[name]), MPP, self.model.card.task)
+
+    def settings(self, seed: int) -> RefineConfig:
+        """How a refine of this benchmark learns."""
+        return RefineConfig(budget_s=self.budget_s, seed=seed)
+
+    def place(self, *parts: object) -> Path:
+        """A folder for one refined model."""
+        return self.folder / "-".join(map(str, parts))
+
+
+@dataclass
+class Run:
+    """Three corrected views of one restained picture, and what became of them; Dice 0-1."""
+
+    picture: Picture
+    seed: int
+    clean: float
+    shifted: float
+    tiles: list[CorrectionTile]
+    result: RefineResult
+    new: float
+    rivals: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def in_use(self) -> float:
+        """Dice of what the comparison leaves in use; what it cannot judge is taken."""
+        return self.shifted if self.result.verdict.decision == "not_better" else self.new
 
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0])
     root = data_root("")
-    stems = read_list(root / "splits" / "monuseg_train.txt")
-    step = 10 if args.quick else 3
     folder = root / "labelled" / "monuseg"
-    pairs = {pair.name: pair for pair in pair_folders(folder / "images", folder / "masks")}
-    model, profile = Registry().resolve("default"), default_profile()
-    outcomes = [one(model, profile, *read_pair(pairs[stem])) for stem in stems[::step]]
-    before, after, seconds = (np.array(column) for column in list(zip(*outcomes, strict=True))[:3])
-    gains = 100 * (after - before)
-    low, high = bootstrap_interval(gains)
-    count = len(outcomes)
-    used = sum(outcome[3] == "better" for outcome in outcomes)
-    finish(
-        "refine",
-        [
-            Row("dice_before", 100 * float(before.mean()), "points", n=count),
-            Row("dice_after_3_tiles", 100 * float(after.mean()), "points", n=count),
-            Row("gain_3_tiles", float(gains.mean()), "points", n=count, low=low, high=high),
-            Row(
-                "done_3_tiles_s",
-                float(np.median(seconds)),
-                "s",
-                n=count,
-                low=float(seconds.min()),
-                high=float(seconds.max()),
-            ),
-            Row("accepted_by_the_gate", float(used), "refines", n=count),
-        ],
-        args.json,
+    with tempfile.TemporaryDirectory(prefix="gsd-benchmark-") as temporary:
+        lab = Lab(
+            {pair.name: pair for pair in pair_folders(folder / "images", folder / "masks")},
+            read_list(root / "splits" / "monuseg_train.txt"),
+            Registry().resolve("default"),
+            default_profile(),
+            runs=2 if args.quick else 20,
+            refines=1 if args.quick else 5,
+            budget_s=6.0 if args.quick else 30.0,
+            folder=Path(temporary),
+        )
+        finish("refine", list(measure(lab)), args.json)
+
+
+def measure(lab: Lab) -> Iterator[Row]:
+    """All rows, the cheap cases first."""
+    yield done_8_tiles(lab)
+    runs = [shifted_run(lab, number) for number in range(lab.runs)]
+    yield from shift_rows(runs)
+    yield from judged_rows(lab, runs)
+    yield from rival_rows(lab, runs)
+    yield forgotten(lab)
+
+
+def restained(picture: Picture) -> Picture:
+    """The same tissue as another laboratory would stain it."""
+    from skimage.color import hed2rgb, rgb2hed
+
+    stains = rgb2hed(picture.image) * np.array([HAEMATOXYLIN, EOSIN, 1.0])
+    image = (255 * hed2rgb(stains)).round().clip(0, 255).astype(np.uint8)
+    return picture._replace(name=f"{picture.name}-restained", image=image)
+
+
+def done_8_tiles(lab: Lab) -> Row:
+    """Seconds from the click to the verdict with 8 corrected views of three pictures."""
+    seconds = []
+    for number in range(lab.refines):
+        pictures = [
+            restained(lab.picture(lab.names[(3 * number + i) % len(lab.names)])) for i in range(3)
+        ]
+        scenes = answers(pictures, lab.model, lab.profile)
+        done = correct_views(scenes, 8, SimulationConfig(), np.random.default_rng(number))
+        tiles = [corrected.tile for corrected in done]
+        config = RefineConfig(seed=number)  # as the button does it, also in a quick run
+        out = lab.place("eight", number)
+        seconds.append(refine_once(lab.model, lab.model, tiles, lab.profile, config, out).seconds)
+    middle, low, high = float(np.median(seconds)), min(seconds), max(seconds)
+    return Row("done_8_tiles_s", middle, "s", n=len(seconds), low=low, high=high)
+
+
+def shifted_run(lab: Lab, number: int) -> Run:
+    """Correct three views of a restained picture and refine once."""
+    clean = lab.picture(lab.names[(7 * number) % len(lab.names)])
+    picture, rng = restained(clean), np.random.default_rng([number, 5])
+    scenes = answers([picture], lab.model, lab.profile)
+    tiles = [c.tile for c in correct_views(scenes, 3, SimulationConfig(), rng)]
+    result = refine_once(
+        lab.model, lab.model, tiles, lab.profile, lab.settings(number), lab.place("shift", number)
+    )
+    return Run(
+        picture,
+        number,
+        untouched_dice(answers([clean], lab.model, lab.profile)),
+        untouched_dice(scenes),
+        tiles,
+        result,
+        untouched_dice(answers([picture], read_model(result.model), lab.profile)),
     )
 
 
-def one(
-    model: Model, profile: Profile, image: NDArray[np.uint8], mask: object
-) -> tuple[float, float, float, str]:
-    """Dice on the right half before and after, seconds, and the gate's decision."""
-    truth = np.asarray(mask.labels).astype(np.uint32)  # type: ignore[attr-defined]
-    half = image.shape[1] // 2
-    tiles = worst_tiles(model, image, truth, half)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "refined"
-        request = RefineRequest(model.path, model.path, tiles, out, "refined", RefineConfig())
-        *_, result = refine(request, profile)
-        assert isinstance(result, RefineResult)
-        after = right_half(read_model(out), image, truth, half)
-    return right_half(model, image, truth, half), after, result.seconds, result.verdict.decision
+def shift_rows(runs: list[Run]) -> Iterator[Row]:
+    """How much of what another stain costs comes back."""
+    cost = np.array([run.clean - run.shifted for run in runs])
+    back = np.array([run.in_use - run.shifted for run in runs])
+    reference = f"the shift costs {100 * cost.mean():.1f} points"
+    share = float(back.mean() / cost.mean()) if cost.mean() > 0 else None
+    low, high = ratio_interval(back, cost)
+    case = "nuclei_shift_recovered_share_3_tiles"
+    yield Row(case, share, "share", None, reference, len(runs), low, high)
+    yield points("nuclei_shift_gain_3_tiles", back, "the model in use after the comparison")
+    yield points("nuclei_shift_gain_3_tiles_new", np.array([r.new - r.shifted for r in runs]), "")
 
 
-def worst_tiles(
-    model: Model, image: NDArray[np.uint8], truth: NDArray[np.uint32], half: int, count: int = 3
-) -> list[CorrectionTile]:
-    """The tiles of the left half on which the model is worst, with their truth."""
-    answer = classify(model.load(), image)
-    places = [
-        (slice(y, y + TILE), slice(x, x + TILE))
-        for y in range(0, image.shape[0] - TILE + 1, TILE // 2)
-        for x in range(0, half - TILE + 1, TILE // 2)
-    ]
-    places.sort(key=lambda place: dice(answer[place], truth[place]))
-    chosen: list[tuple[slice, slice]] = []
-    for place in places:
-        if all(
-            abs(place[0].start - o[0].start) >= TILE or abs(place[1].start - o[1].start) >= TILE
-            for o in chosen
-        ):
-            chosen.append(place)
-    human = np.full((TILE, TILE), 3, np.uint8)
-    return [
-        CorrectionTile(image[p], (truth[p] > 0).astype(np.uint8), truth[p], human, MPP, str(p))
-        for p in chosen[:count]
-    ]
+def judged_rows(lab: Lab, runs: list[Run]) -> Iterator[Row]:
+    """Whether the comparison takes what is useful and nothing that is not."""
+    useful = [run for run in runs if run.new - run.shifted >= USEFUL]
+    taken = sum(run.result.verdict.decision == "better" for run in useful)
+    reference = f"untouched Dice rises by {100 * USEFUL:g} points or more in {len(useful)}"
+    yield Row("good_refines_accepted", float(taken), "refines", None, reference, len(useful))
+    refused = sum(not _accepted(lab, run) for run in runs)
+    reference = "labels beside their objects, or a learning rate of 1, in turn"
+    yield Row("bad_refines_refused", float(refused), "refines", None, reference, len(runs))
 
 
-def right_half(
-    model: Model, image: NDArray[np.uint8], truth: NDArray[np.uint32], half: int
-) -> float:
-    """Pixel Dice on the half without corrections."""
-    answer = classify(model.load(), image[:, half:])
-    return dice(answer, truth[:, half:])
+def _accepted(lab: Lab, run: Run) -> bool:
+    """Refine a run's corrections after spoiling them, or with an absurd learning rate."""
+    config, tiles = lab.settings(run.seed), run.tiles
+    if run.seed % 2:
+        config = replace(config, lr=1.0)
+    else:
+        tiles = [misplaced(tile) for tile in tiles]
+    try:
+        out = lab.place("bad", run.seed)
+        result = refine_once(lab.model, lab.model, tiles, lab.profile, config, out)
+    except TrainingError:  # it diverged and said so
+        return False
+    return result.verdict.accepted
+
+
+def misplaced(tile: CorrectionTile) -> CorrectionTile:
+    """The tile with labels half a tile away from what they belong to, all drawn by hand."""
+    shift = (tile.classes.shape[0] // 2, tile.classes.shape[1] // 2)
+    objects = None if tile.objects is None else np.roll(tile.objects, shift, (0, 1))
+    human = np.where(tile.known, 3, 0).astype(np.uint8)
+    classes = np.roll(tile.classes, shift, (0, 1))
+    return replace(tile, classes=classes, objects=objects, provenance=human)
+
+
+def rival_rows(lab: Lab, runs: list[Run]) -> Iterator[Row]:
+    """Refine minus its rivals, on the same corrections with the same time."""
+    rivals: dict[str, Callable[[Run], float]] = {
+        "vs_scratch_3_tiles": lambda run: _scratch_dice(lab, run),
+        "vs_forest_3_tiles": lambda run: _half_dice(
+            run, forest(run.tiles, _half_image(run), lab.model)
+        ),
+        "vs_skimage_3_tiles": lambda run: _half_dice(
+            run, skimage_segmenter(run.tiles, _half_image(run))
+        ),
+    }
+    for case, rival in rivals.items():
+        theirs = np.array([rival(run) for run in runs])
+        ours = np.array([run.in_use for run in runs])
+        reference = f"{100 * theirs.mean():.1f} points, Refine {100 * ours.mean():.1f}"
+        yield points(case, ours - theirs, reference)
+
+
+def _scratch_dice(lab: Lab, run: Run) -> float:
+    start = scratch(lab.model, lab.place("scratch", run.seed), run.seed)
+    config = replace(scratch_config(lab.budget_s), seed=run.seed)
+    out = lab.place("scratch-refined", run.seed)
+    result = refine_once(start, start, run.tiles, lab.profile, config, out)
+    return untouched_dice(answers([run.picture], read_model(result.model), lab.profile))
+
+
+def _half_image(run: Run) -> NDArray[np.uint8]:
+    return run.picture.image[halves(run.picture.classes.shape)[1].slices]
+
+
+def _half_dice(run: Run, classes: NDArray[np.uint8]) -> float:
+    return dice(classes, run.picture.classes[halves(run.picture.classes.shape)[1].slices])
+
+
+def forgotten(lab: Lab) -> Row:
+    """Points lost in the old stain by five refines, one after the other, on another one."""
+    lost = []
+    for number in range(lab.refines):
+        names = [lab.names[(10 * number + i) % len(lab.names)] for i in range(10)]
+        few = 2 if lab.refines == 1 else 5
+        taught = [restained(lab.picture(name)) for name in names[:few]]
+        others = [lab.picture(name) for name in names[5 : 5 + few]]
+        config = SimulationConfig(views=(1, 2, 3, 4, 5), refine=lab.settings(number))
+        folder = lab.place("five", number)
+        *_, last = simulate(taught, lab.model, lab.profile, config, folder, seed=number)
+        used = lab.model if last.model == lab.model.path.name else read_model(folder / last.model)
+        before, after = (
+            untouched_dice(answers(others, model, lab.profile)) for model in (lab.model, used)
+        )
+        lost.append(before - after)
+    reference = "pictures in the stain the model knew, that nobody corrected"
+    return points("nuclei_forgotten_points_5_refines", np.array(lost), reference)
+
+
+def points(case: str, values: NDArray[np.float64], reference: str) -> Row:
+    """Row of a mean of Dice differences in points, with its interval over runs."""
+    low, high = (_known(v) for v in bootstrap_interval(100 * values))
+    mean = float(100 * values.mean())
+    return Row(case, mean, "points", None, reference or None, len(values), low, high)
+
+
+def ratio_interval(
+    above: NDArray[np.float64], below: NDArray[np.float64], rounds: int = 10_000
+) -> tuple[float | None, float | None]:
+    """95 % interval of a ratio of means: runs are drawn anew with replacement."""
+    if len(above) < 2:
+        return None, None
+    draws = np.random.default_rng(0).integers(0, len(above), (rounds, len(above)))
+    tops, bottoms = above[draws].mean(axis=1), below[draws].mean(axis=1)
+    low, high = np.quantile(tops[bottoms > 0] / bottoms[bottoms > 0], [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
 
 
 if __name__ == "__main__":

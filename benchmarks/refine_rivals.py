@@ -1,0 +1,86 @@
+"""What Refine is compared with: a scratch network, a random forest, scikit-image's segmenter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
+from napari_genselfdiff.learning.corrections import CorrectionTile
+from napari_genselfdiff.learning.first import FIRST
+from napari_genselfdiff.learning.refine_config import RefineConfig
+from napari_genselfdiff.registry.folder import Model, write_model
+
+_MOST_PIXELS = 40_000  # a forest learns from; more only take longer
+_INHERITED = ("task", "mpp_range", "tile", "halo", "min_object_um2")
+
+
+def scratch(like: Model, folder: Path, seed: int) -> Model:
+    """The same network with random weights."""
+    torch.manual_seed(seed)
+    network = like.load()
+    fresh = build_segmenter(network.config, network.n_classes, network.timestep)
+    return write_model(folder, {k: getattr(like.card, k) for k in _INHERITED}, fresh)
+
+
+def scratch_config(budget_s: float) -> RefineConfig:
+    """How a network that knows nothing learns: all of it, as a task's first model does."""
+    from dataclasses import replace
+
+    return replace(FIRST, budget_s=budget_s)
+
+
+def forest(tiles: list[CorrectionTile], image: NDArray[np.uint8], model: Model) -> NDArray[Any]:
+    """Classes of ``image`` by a random forest on the features the model's head reads."""
+    network = model.load()
+    learnt = _fitted([(network_features(network, t.image), t) for t in tiles])
+    return _predicted(learnt, network_features(network, image))
+
+
+def skimage_segmenter(tiles: list[CorrectionTile], image: NDArray[np.uint8]) -> NDArray[Any]:
+    """Classes of ``image`` by scikit-image's trainable segmenter: filters and a random forest."""
+    learnt = _fitted([(filter_features(t.image), t) for t in tiles])
+    return _predicted(learnt, filter_features(image))
+
+
+def network_features(network: Segmenter, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Last decoder level of a network for every pixel, ``(H, W, C)``."""
+    import torch.nn.functional as F
+
+    height, width = image.shape[:2]
+    multiple = network.config.multiple
+    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 127.5 - 1
+    x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    with torch.inference_mode():
+        features = network.unet(x, network.times(x))
+        features = F.interpolate(features, x.shape[-2:], mode="bilinear")
+    return np.asarray(features[0, :, :height, :width].permute(1, 2, 0).numpy())
+
+
+def filter_features(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Intensities, edges and textures at several scales, ``(H, W, C)``; scikit-image's set."""
+    from skimage.feature import multiscale_basic_features
+
+    return np.asarray(
+        multiscale_basic_features(image, sigma_min=1, sigma_max=16, channel_axis=-1), np.float32
+    )
+
+
+def _fitted(parts: list[tuple[NDArray[np.float32], CorrectionTile]]) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    x = np.concatenate([features[tile.known] for features, tile in parts])
+    y = np.concatenate([tile.classes[tile.known] for _, tile in parts])
+    chosen = np.random.default_rng(0).permutation(len(x))[:_MOST_PIXELS]
+    learnt = RandomForestClassifier(n_estimators=100, max_depth=16, n_jobs=-1, random_state=0)
+    return learnt.fit(x[chosen], y[chosen])
+
+
+def _predicted(learnt: Any, features: NDArray[np.float32]) -> NDArray[Any]:
+    flat = features.reshape(-1, features.shape[-1])
+    parts = [learnt.predict(part) for part in np.array_split(flat, max(len(flat) // 200_000, 1))]
+    return np.concatenate(parts).reshape(features.shape[:2])
