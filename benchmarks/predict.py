@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from report import Row, arguments, finish
+from window import gap_rows, has_screen
 
 from napari_genselfdiff.annotation.tasks import NUCLEI
 from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
@@ -157,7 +158,7 @@ def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) ->
         cases[name] = timed(ours)
     rows = rows_of(in_turns(cases, rounds, warm=False), "s", "region")
     for name, steps in spent.items():
-        for step in ("read", "network", "instances"):
+        for step in ("read", "network", "instances", "confidence"):
             values = [seconds[step] for seconds in steps]
             rows.append(Row(f"{name}_{step}", statistics.median(values), "s", n=len(values)))
     return rows
@@ -222,6 +223,10 @@ def main() -> None:
         rows.append(first_pixels_row(model, slide, 2 if asked.quick else 5))
         if torch.cuda.is_available():
             rows += gpu_rows(tile, 3 if asked.quick else 10)
+    if has_screen():
+        rows += gap_rows(15 if asked.quick else 60)
+    else:
+        print("No screen, so no window_gap_p99_ms; run under xvfb-run.")
     finish("predict", rows, asked.json)
 
 
