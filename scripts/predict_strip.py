@@ -14,7 +14,9 @@ import napari
 import numpy as np
 from PIL import Image, ImageDraw
 
+from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.samples import copy_sample
+from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.widgets.hand import Hand
 from napari_genselfdiff.widgets.panel import AnnotateSlide
@@ -22,7 +24,7 @@ from napari_genselfdiff.widgets.view import look_at
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "predict-strip.jpg"
 VIEW = Region(900, 300, 1100, 1300)
-CLOSE = Region(1350, 1000, 420, 500)
+CLOSE = Region(1560, 1000, 230, 260)
 HEIGHT = 430
 
 
@@ -31,7 +33,8 @@ def main() -> None:
         os.environ["GENSELFDIFF_HOME"] = str(Path(folder) / "home")
         viewer = napari.Viewer(show=True)
         viewer.window.resize(1200, 860)
-        panel = AnnotateSlide(viewer)
+        # One thread: slow enough to see tiles arrive.
+        panel = AnnotateSlide(viewer, Session(profile=Profile(threads=1)))
         viewer.window.add_dock_widget(panel, name="Annotate slide", area="right")
         shots = walk(Hand(viewer, panel), copy_sample("cmu_small_region", Path(folder)))
         panel.cleanup()
@@ -46,6 +49,8 @@ def walk(hand: Hand, slide: Path) -> list[tuple[str, Any]]:
 
     def shot(caption: str) -> None:
         hand.rest(0.1)
+        if session.status.tone == "error":
+            raise SystemExit(session.status.text)
         shots.append((caption, hand.viewer.screenshot(canvas_only=False, flash=False)))
 
     def share_is(least: float) -> bool:
@@ -57,7 +62,7 @@ def walk(hand: Hand, slide: Path) -> list[tuple[str, Any]]:
     hand.key("P")
     hand.until(lambda: share_is(0.3), "tiles")
     shot("Tiles arrive, the centre first")
-    see(hand, VIEW.shifted(260, 300))
+    see(hand, Region(1000, 500, 700, 800))
     hand.until(lambda: share_is(0.6), "tiles")
     shot("Look elsewhere meanwhile")
     hand.click(panel.foot.progress.cancel_button)

@@ -45,7 +45,7 @@ LIVE: Final = Command(
     "so coming back costs nothing. Off while a tool is in hand.",
 )
 HATCH: Final = Command(
-    "Hatch unsure",
+    "Hatch",
     "",
     "Hatch where about one pixel in four or more may be wrong. Look there first.\n"
     "What you corrected or accepted is not hatched.",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 AREA_OPACITY: Final = 0.35
 CHECKED_OPACITY: Final = 0.55
 CHECKED_COLOR: Final = "#ffffff"
-UNSURE_COLOR: Final = "#E69F00"
+UNSURE_COLOR: Final = "#56B4E9"
 HATCH: Final = (12, 2)
 """Distance and width of the lines that mark where the model is not sure, in pixels of the grid."""
 _MINE: Final = "genselfdiff"
