@@ -271,7 +271,7 @@ def _store_pixels(
 
 def renumbered(objects: NDArray[np.uint32]) -> NDArray[np.uint32]:
     """Objects numbered from 1 in the order of their first pixel; 0 stays 0."""
-    inside = np.flatnonzero(objects)
+    inside = np.flatnonzero(objects > 0)  # of booleans it is several times as fast
     if inside.size == 0:
         return np.zeros(objects.shape, np.uint32)
     ids = objects.ravel()[inside]
@@ -280,7 +280,8 @@ def renumbered(objects: NDArray[np.uint32]) -> NDArray[np.uint32]:
     present = np.flatnonzero(first >= 0)
     number = np.zeros(len(first), np.uint32)
     number[present[np.argsort(first[present])]] = np.arange(1, len(present) + 1)
-    renamed: NDArray[np.uint32] = number[objects]
+    renamed = np.zeros(objects.shape, np.uint32)
+    renamed.ravel()[inside] = number[ids]
     return renamed
 
 
