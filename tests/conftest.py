@@ -34,6 +34,9 @@ def _pick_qt_binding() -> None:
 
 
 _pick_qt_binding()
+# The tests' networks are tiny: a second thread gains nothing, and on a busy machine each of their
+# thousands of operations would wait for its turn. Workers set the threads of their profile.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def _has_display() -> bool:
