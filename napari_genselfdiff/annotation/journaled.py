@@ -98,6 +98,12 @@ class JournaledStore:
         undone = [operation(i, self._describe(i), undone=True) for i in reversed(journal.undone)]
         return done + undone
 
+    def model_hashes(self, task_name: str) -> tuple[str, ...]:
+        """Models whose predictions the history of a task holds, the first one first."""
+        described = (self._describe(i) for i in self._record.journal.done)
+        hashes = (meta.model_hash for meta in described if meta.task == task_name)
+        return tuple(dict.fromkeys(h for h in hashes if h is not None))
+
     def undo(self) -> Operation | None:
         """Take back the last operation, whatever it was; None if there is none.
 

@@ -11,24 +11,32 @@ from napari_genselfdiff.commands import console
 from napari_genselfdiff.errors import ConfigError, ExchangeError
 
 if TYPE_CHECKING:
+    from napari_genselfdiff.annotation.exchange.origin import Frame
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
 
-_KINDS = (".geojson", ".csv", ".ome.tif")
+_SHAPES = (".geojson", ".geojson.gz")
+_TABLES = (".csv", ".parquet")
+_LABELS = (".ome.tif", ".ome.tiff")
+_KINDS = (*_SHAPES, *_TABLES, *_LABELS)
 TaskOption = Annotated[str | None, typer.Option(help="Task; needed where there are several.")]
 
 
 def export(
     store: Annotated[Path, typer.Argument(help="Annotations, NAME.gsd.zarr.")],
-    to: Annotated[Path, typer.Option("--to", help="FILE.geojson, FILE.csv or FILE.ome.tif.")],
+    to: Annotated[
+        Path, typer.Option("--to", help="FILE.geojson[.gz], FILE.csv, FILE.parquet, FILE.ome.tif.")
+    ],
     task: TaskOption = None,
     frame: Annotated[
         Literal["level0", "qupath"],
         typer.Option(help="Origin of coordinates: the slide's corner, or its scanned bounds."),
     ] = "level0",
 ) -> None:
-    """Write annotations for other programs: QuPath GeoJSON, a CSV table, or labels as OME-TIFF."""
-    from napari_genselfdiff.annotation.exchange.table import write_table
+    """Write annotations for other programs: QuPath GeoJSON, a table, or labels as OME-TIFF.
+
+    Tables hold stain densities where the slide is still in its place.
+    """
     from napari_genselfdiff.annotation.store import AnnotationStore
 
     name = to.name.lower()
@@ -37,32 +45,43 @@ def export(
     opened = AnnotationStore.open_read_only(store)
     try:
         chosen = pick_task(opened, task)
-        if name.endswith(".geojson"):
+        to.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(_SHAPES):
             number = _write_geojson(opened, chosen, to, frame)
             console.say(f"{to}: {number} shapes of {chosen}")
-        elif name.endswith(".csv"):
-            to.parent.mkdir(parents=True, exist_ok=True)
-            console.say(f"{to}: {write_table(opened, chosen, to)} rows of {chosen}")
+        elif name.endswith(_TABLES):
+            console.say(f"{to}: {_write_table(opened, chosen, to, frame)} rows of {chosen}")
         else:
-            _write_labels(opened, chosen, to)
-            console.say(f"{to}: labels of {chosen}")
+            height, width = _write_labels(opened, chosen, to, frame)
+            console.say(f"{to}: labels of {chosen}, {height} x {width} pixels")
     finally:
         opened.close()
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="GeoJSON, as QuPath writes it.")],
+    file: Annotated[
+        Path, typer.Argument(help="GeoJSON, Aperio XML, HistomicsUI JSON, or a label image.")
+    ],
     into: Annotated[Path, typer.Option("--into", help="Annotations, NAME.gsd.zarr.")],
     task: TaskOption = None,
+    class_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--class",
+            help="THEIRS=OURS, a class of the file and its name here; THEIRS="
+            " leaves it out. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Read shapes of other programs into annotations; they count as drawn by a person."""
-    from napari_genselfdiff.annotation.exchange.geojson import read_geojson
+    from napari_genselfdiff.annotation.exchange.incoming import import_file
 
+    classes = _mapping(class_ or [])
     opened = reopen(into)
     opened.events.notice.connect(console.note)
     try:
         chosen = pick_task(opened, task)
-        number = read_geojson(file, opened, chosen)
+        number = import_file(file, opened, chosen, classes=classes)
     finally:
         opened.close()
     console.say(f"{into}: {number} shapes taken in as {chosen}")
@@ -103,20 +122,20 @@ def pick_task(store: AnnotationStore, task: str | None) -> str:
     return task
 
 
-def _write_geojson(store: AnnotationStore, task: str, to: Path, frame: str) -> int:
+def _mapping(pairs: list[str]) -> dict[str, str | None]:
+    wrong = next((pair for pair in pairs if "=" not in pair), None)
+    if wrong is not None:
+        raise ConfigError(f"--class {wrong}; THEIRS=OURS is needed")
+    split = (pair.rsplit("=", 1) for pair in pairs)
+    return {theirs.strip(): ours.strip() or None for theirs, ours in split}
+
+
+def _write_geojson(store: AnnotationStore, task: str, to: Path, frame: Frame) -> int:
     from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 
     # Only QuPath's frame needs the slide itself: its scanned bounds are not in the annotations.
     bounds = _bounds(store) if frame == "qupath" else None
-    to.parent.mkdir(parents=True, exist_ok=True)
-    return write_geojson(
-        store,
-        task,
-        to,
-        frame="qupath" if frame == "qupath" else "level0",
-        bounds=bounds,
-        provenance={},
-    )
+    return write_geojson(store, task, to, frame=frame, bounds=bounds)
 
 
 def _bounds(store: AnnotationStore) -> Region | None:
@@ -133,13 +152,28 @@ def _bounds(store: AnnotationStore) -> Region | None:
         ) from err
 
 
-def _write_labels(store: AnnotationStore, task: str, to: Path) -> None:
-    from napari_genselfdiff._writer import write_labels_tiff
+def _write_table(store: AnnotationStore, task: str, to: Path, frame: Frame) -> int:
+    from napari_genselfdiff.annotation.exchange.table import write_table
+    from napari_genselfdiff.errors import SlideError
+    from napari_genselfdiff.slides.slide import open_slide
 
-    array: Literal["objects", "classes"] = (
-        "objects" if store.tasks[task].kind == "objects" else "classes"
-    )
-    size = store.mpp * store.downsample(task)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    shown = {"name": task, "scale": (size, size), "units": ("micrometer", "micrometer")}
-    write_labels_tiff(str(to), store.levels(task, array)[0], shown)
+    bounds = _bounds(store) if frame == "qupath" else None
+    try:
+        slide = open_slide(store.slide.path)
+    except SlideError:
+        console.note(f"The slide {store.slide.path} cannot be opened: no stain densities.")
+        return write_table(store, task, to, frame=frame, bounds=bounds)
+    with slide:
+        same = slide.hash == store.slide.hash
+        if not same:
+            console.note(f"{store.slide.path} is another slide now: no stain densities.")
+        return write_table(
+            store, task, to, frame=frame, bounds=bounds, slide=slide if same else None
+        )
+
+
+def _write_labels(store: AnnotationStore, task: str, to: Path, frame: Frame) -> tuple[int, ...]:
+    from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
+
+    bounds = _bounds(store) if frame == "qupath" else None
+    return write_label_tiff(store, task, to, frame=frame, bounds=bounds)

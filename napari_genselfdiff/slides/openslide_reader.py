@@ -69,8 +69,8 @@ def open_with_openslide(path: Path, kind: str) -> Source:
         for i, shape in enumerate(shapes)
     )
     levels = tuple(
-        OpenSlideLevel(handle, i, shape, downsample, cache)
-        for i, (shape, downsample) in enumerate(zip(shapes, downsamples, strict=True))
+        OpenSlideLevel(handle, i, shape, float(slide.level_downsamples[i]), cache)
+        for i, shape in enumerate(shapes)
     )
     return Source(
         reader="openslide",
@@ -148,7 +148,11 @@ class _Handle:
 
 
 class OpenSlideLevel(Level):
-    """Tiles cut by ourselves; OpenSlide's own ones may be 8 rows high or overlap."""
+    """Tiles cut by ourselves; OpenSlide's own ones may be 8 rows high or overlap.
+
+    ``downsample`` is OpenSlide's own, by which it divides locations; a level's size is rounded, so
+    it may differ a little from the true one.
+    """
 
     def __init__(
         self,

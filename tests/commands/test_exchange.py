@@ -94,7 +94,7 @@ def test_kinds_that_cannot_be_written_are_refused(
     run: Run, annotated: Path, tmp_path: Path
 ) -> None:
     result = run("export", annotated, "--to", tmp_path / "a.xlsx", code=1)
-    assert "a.xlsx cannot be written; name it .geojson, .csv, .ome.tif" in result.stderr
+    assert "a.xlsx cannot be written; name it .geojson, .geojson.gz, .csv" in result.stderr
 
 
 def test_file_that_is_no_geojson_changes_nothing(run: Run, annotated: Path, tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ import gzip
 import io
 import json
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4, uuid5
 
-from napari_genselfdiff import __version__
+import numpy as np
+
 from napari_genselfdiff.annotation.disk import disk_errors
 from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson
+from napari_genselfdiff.annotation.exchange.origin import Frame, frame_offset, origin
 from napari_genselfdiff.annotation.exchange.shapes import shapes
 from napari_genselfdiff.errors import ConfigError
 
@@ -34,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "read_geojson", "write_geojson"]
 
-Frame = Literal["level0", "qupath"]
 _SOURCES = ("model", "accepted", "human")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def write_geojson(
@@ -70,13 +72,9 @@ def write_geojson(
     StoreError
         If the file cannot be written; an older one is then still there.
     """
-    if frame not in {"level0", "qupath"}:
-        raise ConfigError(f"frame {frame!r}; 'level0' or 'qupath' is needed")
-    if task_name not in store.tasks:
-        raise ConfigError(f"no task {task_name!r} to export, only {sorted(store.tasks)}")
-    offset = (bounds.x, bounds.y) if frame == "qupath" and bounds is not None else (0, 0)
+    offset = frame_offset(frame, bounds)
+    about = origin(store, task_name, frame=frame, offset=offset, provenance=provenance)
     number = 0
-    about = _about(store, task_name, frame, offset, provenance or {})
     with disk_errors(f"write {path}"), _new_text_file(path) as file:
         file.write(f'{{"type":"FeatureCollection",\n"genselfdiff":{_json(about)},\n"features":[')
         writer = _FeatureWriter(store, task_name, offset)
@@ -90,12 +88,12 @@ def write_geojson(
 class _FeatureWriter:
     def __init__(self, store: AnnotationStore, task_name: str, offset: tuple[int, int]) -> None:
         task = store.tasks[task_name]
-        self._task_name, self._offset = task_name, offset
+        self._task_name, self._offset = task_name, np.array(offset)
         self._scale = store.downsample(task_name)
-        self._limits = store.slide.width, store.slide.height
+        self._limits = np.array([store.slide.width, store.slide.height])
         self._pixel_um2 = (store.mpp * self._scale) ** 2
         self._kind = "detection" if task.kind == "objects" else "annotation"
-        self._classes = {spec.value: spec for spec in task.classes}
+        self._classes = {spec.value: _classification(spec) for spec in task.classes}
         self._namespace = UUID(store.store_id)
 
     def feature(self, shape: Shape) -> dict[str, Any]:
@@ -116,7 +114,7 @@ class _FeatureWriter:
             "geometry": geometry,
             "properties": {
                 "objectType": self._kind,
-                "classification": _classification(self._classes[shape.value]),
+                "classification": self._classes[shape.value],
                 "measurements": {"Area µm^2": round(shape.pixels * self._pixel_um2, 4), **shares},
                 "metadata": {"genselfdiff provenance": mostly},
             },
@@ -133,12 +131,10 @@ class _FeatureWriter:
 
     def _ring(self, ring: NDArray[Any]) -> list[list[int]]:
         """Closed ring in level-0 corners; the grid's last pixel may end beyond the slide."""
-        (dx, dy), (width, height) = self._offset, self._limits
-        points = [
-            [min(x * self._scale, width) - dx, min(y * self._scale, height) - dy]
-            for x, y in ring.tolist()
-        ]
-        return [*points, points[0]]
+        points = np.minimum(ring * self._scale, self._limits) - self._offset
+        closed: list[list[int]] = points.tolist()
+        closed.append(closed[0])
+        return closed
 
 
 def _classification(spec: ClassSpec) -> dict[str, Any]:
@@ -156,31 +152,9 @@ def _provenance(shape: Shape) -> tuple[str, dict[str, float]]:
     return _SOURCES[max(range(3), key=lambda level: (shape.provenance[level], level))], shares
 
 
-def _about(
-    store: AnnotationStore,
-    task_name: str,
-    frame: Frame,
-    offset: tuple[int, int],
-    provenance: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "app": f"napari-genselfdiff {__version__}",
-        "use": "Research use only",
-        "slide": {"name": store.slide.path.replace("\\", "/").rsplit("/", 1)[-1]},
-        "slide_hash": store.slide.hash,
-        "task": task_name,
-        "mpp": store.mpp,
-        "mpp_assumed": store.mpp_assumed,
-        "downsample": store.downsample(task_name),
-        "frame": frame,
-        "offset": list(offset),
-        "provenance": dict(provenance),
-    }
-
-
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return _ENCODER.encode(value)
     except (TypeError, ValueError) as err:
         raise ConfigError(f"the provenance of an export must be plain JSON: {err}") from err
 
@@ -192,7 +166,7 @@ def _new_text_file(path: Path) -> Iterator[io.TextIOBase]:
     try:
         with partial.open("wb") as raw:
             if path.suffix == ".gz":
-                packed = gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0)
+                packed = gzip.GzipFile("", "wb", 5, raw, mtime=0)
                 with packed, io.TextIOWrapper(packed, "utf-8", newline="\n") as file:
                     yield file
             else:

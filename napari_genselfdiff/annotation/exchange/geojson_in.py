@@ -16,16 +16,19 @@ from napari_genselfdiff.errors import ConfigError, ExchangeError
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.store import AnnotationStore
 
+    Feature = tuple[dict[str, Any], Any]
+
 MAX_VERTICES = 50_000_000  # in one file; about 1 GB in memory
 _FARTHEST = 2.0**31  # no coordinate of a slide is beyond
 _BLOCK = 2048  # pixels of the grid filled at once, whole chunks
+_CLASS_KEYS = ("classification", "class", "label", "group")  # the first that is there counts
 _SOURCES = {"model": MODEL, "accepted": ACCEPTED, "human": HUMAN}
 
 
@@ -45,6 +48,8 @@ def read_geojson(
     task_name: str,
     *,
     offset: tuple[int, int] | None = None,
+    classes: Mapping[str, str | None] | None = None,
+    features: Iterable[Feature] | None = None,
 ) -> int:
     """Draw the polygons of a file into a task, as one step that can be undone.
 
@@ -59,6 +64,11 @@ def read_geojson(
         GeoJSON in UTF-8: a FeatureCollection, a list of features or one; may end in ``.gz``.
     offset
         (x, y) level-0 pixels to add, for files in a cropped frame; None takes what the file says.
+    classes
+        Names of the task's classes by those of the file, whatever their case; ``""`` is the file's
+        having none, None leaves a class out. Names not listed stand for themselves.
+    features
+        What another reader found in the file; None reads it as GeoJSON.
 
     Returns
     -------
@@ -68,7 +78,7 @@ def read_geojson(
     Raises
     ------
     ConfigError
-        If the task is unknown.
+        If the task or one of ``classes`` is unknown.
     ExchangeError
         If the file is not GeoJSON or too large; nothing has changed.
     StoreError
@@ -76,8 +86,8 @@ def read_geojson(
     """
     if task_name not in store.tasks:
         raise ConfigError(f"no task {task_name!r} to import into, only {sorted(store.tasks)}")
-    reader = _Reader(store, task_name)
-    drawn = reader.read(path, offset)
+    reader = _Reader(store, task_name, classes or {})
+    drawn = reader.read(read_features(path) if features is None else features, offset)
     if not drawn:
         raise ExchangeError(
             f"{path.name} holds nothing that can be drawn into {task_name} ({reader.said()}). "
@@ -89,11 +99,31 @@ def read_geojson(
     return len(drawn)
 
 
+def stated_class(properties: Any) -> str | None:
+    """Name of the class a feature states, in QuPath's words or others'; None if it states none.
+
+    QuPath writes a name, or the names of a derived class, of which the first counts.
+    """
+    if not isinstance(properties, dict):
+        return None
+    for key in _CLASS_KEYS:
+        stated = properties.get(key)
+        if isinstance(stated, dict):
+            names = stated.get("names")
+            stated = stated.get("name", names[0] if isinstance(names, list) and names else None)
+        if isinstance(stated, str) and stated.strip():
+            return stated.strip()
+    return None
+
+
 class _Reader:
-    def __init__(self, store: AnnotationStore, task_name: str) -> None:
+    def __init__(
+        self, store: AnnotationStore, task_name: str, classes: Mapping[str, str | None]
+    ) -> None:
         task = store.tasks[task_name]
         self.warnings: Counter[str] = Counter()
-        self._values = {spec.name.casefold(): spec.value for spec in task.classes}
+        self._values: dict[str, int] = {s.name.casefold(): s.value for s in task.classes}
+        self._mapped = {name.casefold(): self._value(to) for name, to in classes.items()}
         self._only = task.classes[0].value if len(task.classes) == 1 else None
         self._downsample, self._grid = store.downsample(task_name), store.shape(task_name)
         self._slide = store.slide
@@ -103,10 +133,17 @@ class _Reader:
         """Everything that could not be used, counted."""
         return "; ".join(f"{n} {what}" for what, n in self.warnings.most_common()) or "no polygons"
 
-    def read(self, path: Path, offset: tuple[int, int] | None) -> list[_Drawn]:
+    def _value(self, name: str | None) -> int | None:
+        """Class of the task by its name; None stays None."""
+        if name is None or name.casefold() in self._values:
+            return None if name is None else self._values[name.casefold()]
+        raise ConfigError(f"the task has no class {name!r}, only {sorted(self._values)}")
+
+    def read(self, features: Iterable[Feature], offset: tuple[int, int] | None) -> list[_Drawn]:
+        """Everything that can be drawn; what cannot is counted in ``warnings``."""
         found = []
         shift = offset
-        for about, feature in read_features(path):
+        for about, feature in features:
             if shift is None:
                 shift = self._frame(about)
             drawn = self._drawn(feature, shift)
@@ -149,22 +186,27 @@ class _Reader:
     def _meaning(self, properties: Any) -> tuple[int | None, int]:
         """Class value and provenance a feature states."""
         properties = properties if isinstance(properties, dict) else {}
-        stated = properties.get("classification")
-        if isinstance(stated, dict):  # QuPath writes a name, or the names of a derived class
-            names = stated.get("names")
-            stated = stated.get("name", names[0] if isinstance(names, list) and names else None)
-        name = stated
-        value = self._values.get(name.casefold()) if isinstance(name, str) else None
-        if value is None and self._only is not None:
-            value = self._only
-            if isinstance(name, str):
-                self.warnings["of another class were taken as the only one of the task"] += 1
-        elif value is None:
-            why = "of an unknown class" if isinstance(name, str) else "without a class"
-            self.warnings[f"{why} were left out"] += 1
+        name = stated_class(properties)
+        value = self._class(name)
         metadata = properties.get("metadata")
         word = metadata.get("genselfdiff provenance") if isinstance(metadata, dict) else None
         return value, _SOURCES.get(word, HUMAN) if isinstance(word, str) else HUMAN
+
+    def _class(self, name: str | None) -> int | None:
+        """Class value of a name; None, counted, to leave the feature out."""
+        key = "" if name is None else name.casefold()
+        if key in self._mapped:
+            if self._mapped[key] is None:
+                self.warnings["of a class that was not asked for were left out"] += 1
+            return self._mapped[key]
+        if key in self._values:
+            return self._values[key]
+        if self._only is None:
+            why = "without a class" if name is None else "of an unknown class"
+            self.warnings[f"{why} were left out"] += 1
+        elif name is not None:
+            self.warnings["of another class were taken as the only one of the task"] += 1
+        return self._only
 
     def _rings(
         self, geometry: dict[str, Any], shift: tuple[int, int]

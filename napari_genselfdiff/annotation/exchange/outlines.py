@@ -80,23 +80,15 @@ class Boundary:
         order = np.argsort(keys)
         keys = keys[order]
         following = np.searchsorted(keys, np.concatenate(self._next)[order])
-        labels = np.concatenate(self._labels)[order].tolist()
+        labels = np.concatenate(self._labels)[order]
+        walked, first = _walked(following)
         sides = keys % 4
-        corners = _corners(keys)
-        turns = (sides[following] != sides).tolist()
-        after: list[int] = following.tolist()
-        seen = bytearray(len(after))
-        for start in range(len(after)):
-            if seen[start]:
-                continue
-            ring, at = [], start
-            while not seen[at]:
-                seen[at] = 1
-                if turns[at]:
-                    ring.append(after[at])
-                at = after[at]
-            pixel = _unkey(int(keys[start]))
-            yield from _simple(labels[start], corners[ring], pixel)
+        bends = (sides[following] != sides)[walked]
+        corners = _corners(keys[following[walked[bends]]])
+        ends = np.append(np.cumsum(bends), 0)[np.append(first[1:], len(walked)) - 1]
+        starts = walked[first]  # the lowest key of each ring
+        pixels = zip(*(part.tolist() for part in _unkey(keys[starts])), strict=True)
+        yield from _simple(labels[starts].tolist(), corners, ends, list(pixels))
 
 
 def outlines(labels: NDArray[Any], y: int = 0, x: int = 0) -> list[Outline]:
@@ -156,40 +148,91 @@ def _key(
     return ((rows << 30) + columns) * 4 + side
 
 
-def _unkey(key: int) -> tuple[int, int]:
-    return (key // 4) >> 30, (key // 4) & (2**30 - 1)
+def _unkey(keys: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    return (keys // 4) >> 30, (keys // 4) & (2**30 - 1)
+
+
+def _walked(following: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sides in the order they are walked, ring after ring, and where each ring begins among them.
+
+    A ring begins at its first side; rings come in the order of these. Every pass looks twice as
+    far ahead, so a ring of a million sides takes 20 passes.
+    """
+    here = np.arange(len(following))
+    head, ahead = here.copy(), following
+    while True:
+        lower = np.minimum(head, head[ahead])
+        if np.array_equal(lower, head):
+            break
+        head, ahead = lower, ahead[ahead]
+    is_head = head == here
+    steps, ahead = (~is_head).astype(np.int64), np.where(is_head, here, following)
+    while not is_head[ahead].all():
+        steps, ahead = steps + steps[ahead], ahead[ahead]
+    # Steps count down to the head, which itself has none left but comes first.
+    order = np.lexsort((np.where(is_head, -len(here), -steps), head))
+    return order, np.flatnonzero(is_head[order])
 
 
 def _corners(keys: NDArray[np.int64]) -> NDArray[np.int64]:
     """Corner (x, y) at which each side begins."""
     start = np.array(_START)[keys % 4]
-    rows, columns = (keys // 4) >> 30, (keys // 4) & (2**30 - 1)
+    rows, columns = _unkey(keys)
     return np.stack([columns + start[:, 1], rows + start[:, 0]], axis=1)
 
 
-def _simple(label: int, ring: NDArray[np.int64], pixel: tuple[int, int]) -> Iterator[Outline]:
-    """Cut a ring where it meets itself in a corner; the standards want rings that do not."""
-    points = list(map(tuple, ring.tolist()))
-    if len(set(points)) == len(points):
-        yield Outline(label, ring, pixel, _area(ring))
-        return
+def _simple(
+    labels: list[int],
+    corners: NDArray[np.int64],
+    ends: NDArray[np.int64],
+    pixels: list[tuple[int, int]],
+) -> Iterator[Outline]:
+    """Rings, cut where they meet themselves in a corner; the standards want rings that do not.
+
+    ``corners`` are those of all rings; each ends before its place in ``ends``.
+    """
+    starts = np.append(0, ends[:-1])
+    areas = _areas(corners, starts, ends).tolist()
+    owner = np.repeat(np.arange(len(ends)), ends - starts)
+    order = np.lexsort((corners[:, 0], corners[:, 1], owner))
+    same = (np.diff(corners[order], axis=0) == 0).all(axis=1) & (np.diff(owner[order]) == 0)
+    touching = set(owner[order[1:][same]].tolist())
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        ring, label, pixel = corners[start:end], labels[number], pixels[number]
+        if number in touching:
+            yield from (Outline(label, loop, pixel, _area(loop)) for loop in _loops(ring))
+        else:
+            yield Outline(label, ring, pixel, areas[number])
+
+
+def _loops(ring: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Parts of a ring between two visits of one corner."""
     path: list[tuple[int, int]] = []
     index: dict[tuple[int, int], int] = {}
-    for point in points:
+    for point in map(tuple, ring.tolist()):
         if point in index:
             cut = index[point]
-            loop = np.array(path[cut:], np.int64)
+            yield np.array(path[cut:], np.int64)
             for gone in path[cut:]:
                 del index[gone]
             del path[cut:]
-            yield Outline(label, loop, pixel, _area(loop))
         index[point] = len(path)
         path.append(point)
-    rest = np.array(path, np.int64)
-    yield Outline(label, rest, pixel, _area(rest))
+    yield np.array(path, np.int64)
 
 
 def _area(ring: NDArray[np.int64]) -> float:
     """Signed area; rings walked clockwise on screen (y downwards) are positive."""
-    x, y = ring[:, 0] - ring[0, 0], ring[:, 1] - ring[0, 1]
-    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
+    return float(_areas(ring, np.array([0]), np.array([len(ring)]))[0])
+
+
+def _areas(
+    corners: NDArray[np.int64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Signed areas of rings that lie one after the other in ``corners``."""
+    origin = np.repeat(corners[starts], ends - starts, axis=0)
+    x, y = (corners - origin).T
+    after = np.arange(1, len(corners) + 1)
+    after[ends - 1] = starts
+    areas: NDArray[np.float64] = np.add.reduceat(x * y[after] - x[after] * y, starts) / 2
+    return areas

@@ -9,17 +9,19 @@ import numpy as np
 import shapely
 
 from napari_genselfdiff.annotation.exchange.outlines import Boundary, Outline, outlines, rasterize
-from napari_genselfdiff.annotation.labelling import among, compact, counts
+from napari_genselfdiff.annotation.labelling import compact, counts
 from napari_genselfdiff.annotation.pyramid import split
 from napari_genselfdiff.annotation.window import HUMAN, Window
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.store import AnnotationStore
+
+    Measurer = Callable[[Region, NDArray[np.intp], int], NDArray[np.float64]]
 
 BLOCK = 2048  # pixels of the grid looked at together
 _MARGIN = 256  # beyond a block, so that most objects are seen whole
@@ -39,7 +41,8 @@ class Shape:
     """An object, or a connected area.
 
     ``id`` is the object's, 0 for an area; ``pixels`` are of the grid; ``centroid`` is its mean
-    (row, column); ``provenance`` the pixels that are MODEL, ACCEPTED and HUMAN.
+    (row, column); ``provenance`` the pixels that are MODEL, ACCEPTED and HUMAN; ``measured`` what
+    the caller of :func:`shapes` measures of objects, empty for areas.
     """
 
     id: int
@@ -48,15 +51,22 @@ class Shape:
     pixels: int
     centroid: tuple[float, float]
     provenance: tuple[int, int, int]
+    measured: tuple[float, ...] = ()
 
 
-def shapes(store: AnnotationStore, task_name: str) -> Iterator[Shape]:
-    """Give every object of a task, or every connected area, once, from top to bottom."""
+def shapes(
+    store: AnnotationStore, task_name: str, measurer: Measurer | None = None
+) -> Iterator[Shape]:
+    """Give every object of a task, or every connected area, once, from top to bottom.
+
+    ``measurer`` is called with the region (task's grid) of a window, its objects numbered from 1
+    on (0: none) and how many numbers there are; it gives a row of numbers for each.
+    """
     if store.tasks[task_name].kind == "areas":
         yield from _areas(store, task_name)
         return
     for window, ids in whole_objects(store, task_name):
-        yield from _objects(window, ids)
+        yield from _objects(window, ids, measurer)
 
 
 def whole_objects(
@@ -135,27 +145,40 @@ def _owners(outer: list[Outline], holes: list[Outline]) -> Iterator[tuple[int, O
     yield from ((found[hole], holes[hole]) for hole in sorted(found))
 
 
-def _objects(window: Window, chosen: NDArray[np.uint32]) -> Iterator[Shape]:
+def _objects(
+    window: Window, chosen: NDArray[np.uint32], measurer: Measurer | None
+) -> Iterator[Shape]:
     if not len(chosen):
         return
-    ids, codes = compact(np.where(among(window.ids, chosen), window.ids, 0))
+    ids, codes = compact(window.ids)
+    kept = np.isin(ids, chosen)
+    kept[0] = True  # which stands for no object
+    ids, codes = ids[kept], ((np.cumsum(kept) - 1) * kept)[codes]
     n = len(ids)
-    pixels = counts(codes, n)
-    places = np.divmod(np.arange(codes.size), codes.shape[1])
-    rows, columns = (np.bincount(codes.ravel(), place, n) / pixels for place in places)
-    sources = [counts(codes, n, window.provenance == level) for level in range(1, HUMAN + 1)]
+    at = np.flatnonzero(codes)
+    of = codes.ravel()[at]
+    pixels = np.maximum(np.bincount(of, minlength=n), 1)
+    rows, columns = (np.bincount(of, place, n) / pixels for place in np.divmod(at, codes.shape[1]))
+    levels = window.provenance.ravel()[at]
+    sources = np.bincount(of * (HUMAN + 1) + levels, minlength=n * (HUMAN + 1))
     values = np.zeros(n, np.uint8)
-    values[codes.ravel()] = window.classes.ravel()
+    values[of] = window.classes.ravel()[at]
     found = polygons(outlines(codes, window.region.y, window.region.x))
-    for code in range(1, n):
-        yield Shape(
-            id=int(ids[code]),
-            value=int(values[code]),
-            polygons=tuple(found[code]),
-            pixels=int(pixels[code]),
-            centroid=(float(rows[code]) + window.region.y, float(columns[code]) + window.region.x),
-            provenance=(int(sources[0][code]), int(sources[1][code]), int(sources[2][code])),
-        )
+    measured = np.empty((n, 0)) if measurer is None else measurer(window.region, codes, n)
+    columns_of = (  # lists: taking single numbers out of arrays would be most of the time
+        ids.tolist(),
+        values.tolist(),
+        pixels.tolist(),
+        (rows + window.region.y).tolist(),
+        (columns + window.region.x).tolist(),
+        sources.reshape(n, HUMAN + 1)[:, 1:].tolist(),
+        measured.tolist(),
+    )
+    for code, about in enumerate(zip(*columns_of, strict=True)):
+        if code:
+            object_id, value, size, y, x, (model, accepted, human), more = about
+            parts, stands = tuple(found[code]), (model, accepted, human)
+            yield Shape(object_id, value, parts, size, (y, x), stands, tuple(more))
 
 
 def _areas(store: AnnotationStore, task_name: str) -> Iterator[Shape]:
