@@ -122,7 +122,7 @@ class Predicting:
         region, downsample = self._place(region0)
         if region0 is None:
             return
-        self._give_up()
+        self._stop_running()
         job = session.engine.predict(slide.path, slide.mpp, model.path, region0, session.profile)
         self._running = _Running(
             job, slide, store, session.task, model, region, downsample, region0, live
@@ -134,8 +134,9 @@ class Predicting:
 
     def cancel(self) -> bool:
         """Stop at the next tile; what was annotated stays as it was. False if nothing ran."""
-        if not self._give_up():
+        if not self._stop_running():
             return False
+        self._report(None)
         self._session.say("Prediction cancelled; nothing was changed.")
         return True
 
@@ -187,12 +188,12 @@ class Predicting:
         whole = region.clipped(grid_shape(slide.shape, scale.downsample))
         return whole or region, scale.downsample
 
-    def _give_up(self) -> bool:
+    def _stop_running(self) -> bool:
+        """Cancel the job that runs; False if none did."""
         if self._running is None:
             return False
         self._running.job.cancel()
         self._running = None
-        self._report(None)
         return True
 
     def _on_tile(self, running: _Running, tile: TileDone) -> None:

@@ -254,9 +254,12 @@ class SlideLayers:
         values = hatched(mask, region.y, region.x)
         place = self._placing(self._downsample, region.y, region.x)
         if self.unsure is not None:  # another picture in the same layer: nothing is built anew
-            self.unsure.data = values
-            self.unsure.translate = place["translate"]
-            self.unsure.scale = place["scale"]
+            # Every assignment makes napari draw anew, so only what is different is assigned.
+            if not np.array_equal(self.unsure.data, values):
+                self.unsure.data = values
+            for name in ("translate", "scale"):
+                if tuple(getattr(self.unsure, name)) != tuple(place[name]):
+                    setattr(self.unsure, name, place[name])
             return
         active = self._viewer.layers.selection.active
         self.unsure = self._viewer.add_labels(
