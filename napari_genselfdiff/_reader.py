@@ -12,13 +12,14 @@ if TYPE_CHECKING:
 
 _SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".qptiff", ".dcm")
 _PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
-SUFFIXES = (*_SLIDES, *_PICTURES)
+SUFFIXES = (*_SLIDES, *_PICTURES, ".zarr")
+_OURS = ".gsd.zarr"  # annotations; they belong to a slide
 
 
 def get_reader(path: PathOrPaths) -> Callable[[PathOrPaths], list[LayerData]] | None:
     """Answer whether these files look like slides, by their names only."""
     paths = _listed(path)
-    if not paths or any(p.suffix.lower() not in SUFFIXES for p in paths):
+    if not paths or any(p.suffix.lower() not in SUFFIXES or p.name.endswith(_OURS) for p in paths):
         return None
     return read_slides
 

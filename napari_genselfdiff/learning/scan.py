@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.zarr_picture import is_zarr
+from napari_genselfdiff.slides.zarr_reader import is_zarr
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"})
 SLIDES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".czi", ".svslide"})

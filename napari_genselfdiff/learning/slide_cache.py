@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from napari_genselfdiff.learning.zarr_picture import is_zarr, open_zarr
 from napari_genselfdiff.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -130,4 +129,4 @@ class SlideCache:
 
 def open_picture(path: Path) -> Slide:
     """Open a slide, a plain image or a zarr picture."""
-    return open_zarr(path) if is_zarr(path) else open_slide(path)
+    return open_slide(path)

@@ -40,7 +40,7 @@ class Slide:
     hash
         Identity, 64 hexadecimal digits; the same wherever and under whatever name the file lies.
     reader
-        ``"tiff"``, ``"openslide"`` or ``"image"``.
+        ``"tiff"``, ``"zarr"``, ``"openslide"`` or ``"image"``.
     downsamples
         Size of level 0 over the size of each level; the first is 1.0.
     mpp
@@ -65,7 +65,12 @@ class Slide:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the file's size, first and last MiB and stored properties."""
+        """SHA-256 of the file's size, first and last MiB and stored properties.
+
+        Of an OME-Zarr, which has no one file, of its sizes and the middle of its smallest copy.
+        """
+        if self._source.identity is not None:
+            return self._source.identity()
         return identity_hash(_file_of(self.path), self.properties)
 
     @property
@@ -214,7 +219,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
     Parameters
     ----------
     path
-        A file, or the folder of a DICOM slide.
+        A file, or the folder of a DICOM slide or an OME-Zarr.
     mpp
         µm per level-0 pixel, where the user knows better than the file; marked as assumed unless
         the file says the same.
@@ -227,7 +232,7 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
         If ``mpp`` is outside 0.05-20.
     """
     path = Path(path)
-    slide = Slide(path, _open_source(_file_of(path)))
+    slide = Slide(path, _open_folder(path) if path.is_dir() else _open_source(path))
     if mpp is not None and not (slide.mpp is not None and math.isclose(mpp, slide.mpp)):
         try:
             slide.assume_mpp(mpp)
@@ -284,13 +289,23 @@ def _outside(start: int, count: int, factor: float, limit: int) -> NDArray[np.bo
     return outside
 
 
+def _open_folder(path: Path) -> Source:
+    from napari_genselfdiff.slides import zarr_reader
+
+    return (
+        zarr_reader.open_zarr(path) if zarr_reader.is_zarr(path) else _open_source(_file_of(path))
+    )
+
+
 def _file_of(path: Path) -> Path:
     """Give the file itself, or for a folder of DICOM files the first of them."""
     if not path.is_dir():
         return path
     found = min((p for p in path.iterdir() if p.suffix.lower() == ".dcm"), default=None)
     if found is None:
-        raise SlideError(f"{path.name} is a folder without DICOM files; readable are {READABLE}")
+        raise SlideError(
+            f"{path.name} is a folder without DICOM files, and no zarr; readable are {READABLE}"
+        )
     return found
 
 

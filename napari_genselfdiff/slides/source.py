@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.geometry import Region
 
 READABLE = (
-    "SVS, OME-TIFF and other TIFF files, PNG, JPEG and BMP images, and with OpenSlide installed "
-    "also NDPI, MRXS, SCN, BIF, VMS, CZI and DICOM slides"
+    "SVS, OME-TIFF and other TIFF files, OME-Zarr, PNG, JPEG and BMP images, and with OpenSlide "
+    "installed also NDPI, MRXS, SCN, BIF, VMS, CZI and DICOM slides"
 )
 
 
@@ -41,6 +41,8 @@ class Source:
         What the user should know, in plain words.
     close
         Releases the file.
+    identity
+        Gives the slide's identity, 64 hexadecimal digits; None takes it from the file's bytes.
     """
 
     reader: str
@@ -53,6 +55,7 @@ class Source:
     icc_profile: bytes | None = None
     warnings: tuple[str, ...] = ()
     close: Callable[[], None] = field(default=lambda: None)
+    identity: Callable[[], str] | None = None
 
 
 class SourceFile:

@@ -15,8 +15,8 @@ from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.recipe import UnlabelledData
 from napari_genselfdiff.learning.scan import find_pictures
 from napari_genselfdiff.learning.sources import unlabelled_sources
-from napari_genselfdiff.learning.zarr_picture import open_zarr
 from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.slides.slide import open_slide
 from tests.learning import pictures, tiny
 
 
@@ -96,7 +96,7 @@ def test_plain_zarr_arrays(tmp_path: Path, order: str, version: Any) -> None:
     path = tmp_path / "a.zarr"
     save(path, data, version)
     assert find_pictures([tmp_path]).pictures == [path]
-    with open_zarr(path) as slide:
+    with open_slide(path) as slide:
         assert slide.shape == (600, 600)
         np.testing.assert_array_equal(slide.read(Region(500, 40, 90, 80)), pixels[500:590, 40:120])
 
@@ -141,4 +141,4 @@ def test_zarr_that_is_no_picture_is_refused(tmp_path: Path, kind: str) -> None:
         path.mkdir()
         (path / "zarr.json").write_text("{")
     with pytest.raises(SlideError, match=r"a\.zarr"):
-        open_zarr(path)
+        open_slide(path)
