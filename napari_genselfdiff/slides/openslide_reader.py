@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_genselfdiff.errors import SlideError
+from napari_genselfdiff.slides.associated import openslide_pictures
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.levels import Level, Tile, TileCache, TileDamagedError
 from napari_genselfdiff.slides.metadata import mean_mpp, to_float
@@ -81,6 +82,7 @@ def open_with_openslide(path: Path, kind: str) -> Source:
         mpp=mean_mpp(*(to_float(properties.get(f"openslide.mpp-{axis}")) for axis in "yx")),
         bounds=_bounds(properties),
         close=handle.close,
+        pictures=openslide_pictures(handle, path.name),
     )
 
 

@@ -89,6 +89,26 @@ class Slide:
         return zarr_arrays(self._levels)
 
     @property
+    def associated_names(self) -> tuple[str, ...]:
+        """Pictures stored beside the slide, such as ``label``, ``macro`` and ``thumbnail``."""
+        return tuple(sorted(self._source.pictures))
+
+    def associated(self, name: str) -> NDArray[np.uint8]:
+        """Decode one of those pictures, ``(h, w, 3)``; a label may show a patient's name.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such picture.
+        SlideError
+            If it is damaged.
+        """
+        if name not in self._source.pictures:
+            there = ", ".join(self.associated_names) or "none"
+            raise ConfigError(f"{self.path.name} has no picture {name!r}, only {there}")
+        return self._source.pictures[name]()
+
+    @property
     def warnings(self) -> list[str]:
         """What is wrong with the file, as known so far, one sentence each."""
         damaged = self.damaged_tiles

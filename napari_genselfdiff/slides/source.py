@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_genselfdiff.slides.geometry import Region
 
 READABLE = (
@@ -43,6 +46,8 @@ class Source:
         Releases the file.
     identity
         Gives the slide's identity, 64 hexadecimal digits; None takes it from the file's bytes.
+    pictures
+        Label, macro, thumbnail and the like: each is decoded, ``(h, w, 3)``, when it is called.
     """
 
     reader: str
@@ -56,6 +61,7 @@ class Source:
     warnings: tuple[str, ...] = ()
     close: Callable[[], None] = field(default=lambda: None)
     identity: Callable[[], str] | None = None
+    pictures: Mapping[str, Callable[[], NDArray[np.uint8]]] = field(default_factory=dict)
 
 
 class SourceFile:

@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from napari_genselfdiff.errors import SlideError
+from napari_genselfdiff.slides.associated import tiff_pictures
 from napari_genselfdiff.slides.levels import TileCache, TileDamagedError
 from napari_genselfdiff.slides.metadata import (
     aperio_properties,
@@ -105,6 +106,7 @@ def _open(path: Path, tif: Any) -> Source:
         icc_profile=base.iccprofile,
         warnings=(*pyramid.warnings, *warnings, *notes),
         close=file.close,
+        pictures=tiff_pictures(path, tif),
     )
 
 

@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QAction, QDoubleSpinBox, QFileDialog, QMenu, QVBoxLay
 
 from napari_genselfdiff.registry.card import MPP_MAX, MPP_MIN
 from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.widgets.associated import AssociatedPictures
 from napari_genselfdiff.widgets.look import GAP, Block, notice, plain_button, row, text
 
 if TYPE_CHECKING:
@@ -50,9 +51,17 @@ class SlideBlock(Block):
         self.name = text(bold=True)
         self.facts = text(small=True)
         self.ask = self._make_ask()
+        self.pictures = AssociatedPictures(session)
         self.saved = text(small=True)
         self.warning = notice("warning")
-        for widget in (self.name, self.facts, self.ask, self.saved, self.warning):
+        for widget in (
+            self.name,
+            self.facts,
+            self.pictures,
+            self.ask,
+            self.saved,
+            self.warning,
+        ):
             self.body.addWidget(widget)
         self.export_button = plain_button(
             "Export…", "Write the annotations as QuPath GeoJSON.", self._ask_export
@@ -76,6 +85,7 @@ class SlideBlock(Block):
         self.facts.setVisible(slide is not None)
         self.facts.setText("" if slide is None else _facts(slide))
         self.ask.setVisible(slide is not None and slide.mpp is None)
+        self.pictures.show_slide()
         store = session.store
         self.saved.setVisible(store is not None)
         if store is not None:
