@@ -253,7 +253,9 @@ class _Reader:
             return part if polygon.area > 0 else []
         self.warnings["crossed themselves and were repaired"] += 1
         repaired = shapely.make_valid(polygon)
-        pieces = [g for g in shapely.get_parts([repaired]) if g.geom_type == "Polygon"]
+        # A collection of a multipolygon and loose lines has its polygons one layer further down.
+        parts = shapely.get_parts(shapely.get_parts([repaired]))
+        pieces = [g for g in parts if g.geom_type == "Polygon"]
         loops = [loop for g in pieces for loop in (g.exterior, *g.interiors)]
         return [np.asarray(loop.coords)[:-1, :2] for loop in loops]
 
