@@ -1,4 +1,4 @@
-"""What corrections buy and what they cost: python benchmarks/refine.py [--quick] [--json FILE].
+"""What corrections buy and cost: python benchmarks/refine.py [--quick | --runs N] [--json FILE].
 
 Images of the MoNuSeg training list, which no shipped model has learned from, and copies of them
 in another stain. A sparse user (ten worst objects of a view, outlines a little off, then Accept
@@ -93,7 +93,7 @@ class Run:
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0])
+    args = arguments(__doc__.splitlines()[0], runs=True)
     root = data_root("")
     folder = root / "labelled" / "monuseg"
     with tempfile.TemporaryDirectory(prefix="gsd-benchmark-") as temporary:
@@ -102,8 +102,8 @@ def main() -> None:
             read_list(root / "splits" / "monuseg_train.txt"),
             Registry().resolve("default"),
             default_profile(),
-            runs=2 if args.quick else 20,
-            refines=1 if args.quick else 5,
+            runs=args.runs or (2 if args.quick else 20),
+            refines=1 if args.quick or args.runs else 5,
             budget_s=6.0 if args.quick else 30.0,
             folder=Path(temporary),
         )
@@ -117,6 +117,7 @@ def measure(lab: Lab) -> Iterator[Row]:
     yield from shift_rows(runs)
     yield from judged_rows(lab, runs)
     yield from rival_rows(lab, runs)
+    yield gain(lab)
     yield forgotten(lab)
 
 
@@ -149,7 +150,24 @@ def done_8_tiles(lab: Lab) -> Row:
 def shifted_run(lab: Lab, number: int) -> Run:
     """Correct three views of a restained picture and refine once."""
     clean = lab.picture(lab.names[(7 * number) % len(lab.names)])
-    picture, rng = restained(clean), np.random.default_rng([number, 5])
+    return corrected_run(lab, number, clean, restained(clean))
+
+
+def gain(lab: Lab) -> Row:
+    """What three corrected views of a picture in its own stain buy."""
+    pictures = [lab.picture(lab.names[(7 * n) % len(lab.names)]) for n in range(lab.runs)]
+    runs = [corrected_run(lab, 1000 + n, same, same) for n, same in enumerate(pictures)]
+    gains = np.array([run.in_use - run.clean for run in runs])
+    before = 100 * float(np.mean([run.clean for run in runs]))
+    taken = sum(run.result.verdict.decision == "better" for run in runs)
+    seconds = np.median([run.result.seconds for run in runs])
+    said = f"from {before:.1f} points; {taken} found better; {seconds:.0f} s to the verdict"
+    return points("nuclei_gain_3_tiles", gains, said)
+
+
+def corrected_run(lab: Lab, number: int, clean: Picture, picture: Picture) -> Run:
+    """Correct three views of a picture, which may be ``clean`` restained, and refine once."""
+    rng = np.random.default_rng([number, 5])
     scenes = answers([picture], lab.model, lab.profile)
     tiles = [c.tile for c in correct_views(scenes, 3, SimulationConfig(), rng)]
     result = refine_once(

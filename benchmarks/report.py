@@ -50,9 +50,11 @@ class Row:
     high: float | None = None
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """Read ``--quick`` and ``--json FILE``, which every benchmark takes."""
+def arguments(description: str, *, runs: bool = False) -> argparse.Namespace:
+    """Read ``--quick`` and ``--json FILE``, which every benchmark takes; ``--runs N`` some."""
     parser = argparse.ArgumentParser(description=description)
+    if runs:
+        parser.add_argument("--runs", type=int, metavar="N", help="another number of runs")
     parser.add_argument("--quick", action="store_true", help="smaller inputs, fewer repetitions")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     return parser.parse_args()
