@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,14 +12,12 @@ from napari_genselfdiff.commands import console
 from napari_genselfdiff.errors import ConfigError, ExchangeError
 
 if TYPE_CHECKING:
-    from napari_genselfdiff.annotation.exchange.origin import Frame
+    from collections.abc import Iterator
+
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.slides.slide import Slide
 
-_SHAPES = (".geojson", ".geojson.gz")
-_TABLES = (".csv", ".parquet")
-_LABELS = (".ome.tif", ".ome.tiff")
-_KINDS = (*_SHAPES, *_TABLES, *_LABELS)
 TaskOption = Annotated[str | None, typer.Option(help="Task; needed where there are several.")]
 
 
@@ -37,23 +36,18 @@ def export(
 
     Tables hold stain densities where the slide is still in its place.
     """
+    from napari_genselfdiff.annotation.exchange.outgoing import export_file, export_kind
     from napari_genselfdiff.annotation.store import AnnotationStore
 
-    name = to.name.lower()
-    if not name.endswith(_KINDS):
-        raise ConfigError(f"{to.name} cannot be written; name it {', '.join(_KINDS)}")
+    kind = export_kind(to)
     opened = AnnotationStore.open_read_only(store)
     try:
         chosen = pick_task(opened, task)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith(_SHAPES):
-            number = _write_geojson(opened, chosen, to, frame)
-            console.say(f"{to}: {number} shapes of {chosen}")
-        elif name.endswith(_TABLES):
-            console.say(f"{to}: {_write_table(opened, chosen, to, frame)} rows of {chosen}")
-        else:
-            height, width = _write_labels(opened, chosen, to, frame)
-            console.say(f"{to}: labels of {chosen}, {height} x {width} pixels")
+        # Only QuPath's frame needs the slide itself: its scanned bounds are not in the annotations.
+        bounds = _bounds(opened) if frame == "qupath" else None
+        with _slide_for(opened, kind) as slide:
+            written = export_file(opened, chosen, to, frame=frame, bounds=bounds, slide=slide)
+        console.say(f"{to}: {written} of {chosen}")
     finally:
         opened.close()
 
@@ -130,14 +124,6 @@ def _mapping(pairs: list[str]) -> dict[str, str | None]:
     return {theirs.strip(): ours.strip() or None for theirs, ours in split}
 
 
-def _write_geojson(store: AnnotationStore, task: str, to: Path, frame: Frame) -> int:
-    from napari_genselfdiff.annotation.exchange.geojson import write_geojson
-
-    # Only QuPath's frame needs the slide itself: its scanned bounds are not in the annotations.
-    bounds = _bounds(store) if frame == "qupath" else None
-    return write_geojson(store, task, to, frame=frame, bounds=bounds)
-
-
 def _bounds(store: AnnotationStore) -> Region | None:
     from napari_genselfdiff.errors import SlideError
     from napari_genselfdiff.slides.slide import open_slide
@@ -152,28 +138,23 @@ def _bounds(store: AnnotationStore) -> Region | None:
         ) from err
 
 
-def _write_table(store: AnnotationStore, task: str, to: Path, frame: Frame) -> int:
-    from napari_genselfdiff.annotation.exchange.table import write_table
+@contextmanager
+def _slide_for(store: AnnotationStore, kind: str) -> Iterator[Slide | None]:
+    """The slide for a table's densities of stains, or None and a note why they are left out."""
     from napari_genselfdiff.errors import SlideError
     from napari_genselfdiff.slides.slide import open_slide
 
-    bounds = _bounds(store) if frame == "qupath" else None
+    if kind != "table":
+        yield None
+        return
     try:
         slide = open_slide(store.slide.path)
     except SlideError:
         console.note(f"The slide {store.slide.path} cannot be opened: no stain densities.")
-        return write_table(store, task, to, frame=frame, bounds=bounds)
+        yield None
+        return
     with slide:
         same = slide.hash == store.slide.hash
         if not same:
             console.note(f"{store.slide.path} is another slide now: no stain densities.")
-        return write_table(
-            store, task, to, frame=frame, bounds=bounds, slide=slide if same else None
-        )
-
-
-def _write_labels(store: AnnotationStore, task: str, to: Path, frame: Frame) -> tuple[int, ...]:
-    from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
-
-    bounds = _bounds(store) if frame == "qupath" else None
-    return write_label_tiff(store, task, to, frame=frame, bounds=bounds)
+        yield slide if same else None

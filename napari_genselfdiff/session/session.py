@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from psygnal import EmitLoopError
 
@@ -26,7 +26,7 @@ from napari_genselfdiff.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from napari_genselfdiff.annotation.window import Operation
     from napari_genselfdiff.engine.engine import Engine
@@ -375,23 +375,23 @@ class Session:
 
     # -- exchange -------------------------------------------------------------------------------
 
-    def export_geojson(self, path: Path) -> int:
-        """Write the task's annotations as QuPath GeoJSON; give the number of shapes."""
-        from napari_genselfdiff.annotation.exchange.geojson import write_geojson
+    def export(self, path: Path, frame: Literal["level0", "qupath"] = "level0") -> None:
+        """Write the task's annotations as what the name asks for: shapes, a table or labels."""
+        from napari_genselfdiff.annotation.exchange.outgoing import export_file
 
-        _, store = self.readable_store()
-        model = (
-            {} if self.model is None else {"name": self.model.card.name, "hash": self.model.hash}
+        slide, store = self.readable_store()
+        model, name, bounds = self.model, self.task.name, slide.bounds
+        about = {"model": model and {"name": model.card.name, "hash": model.hash}}
+        written = export_file(
+            store, name, path, frame=frame, bounds=bounds, slide=slide, provenance=about
         )
-        number = write_geojson(store, self.task.name, path, provenance={"model": model})
-        self.say(f"Exported {wording.things(self.task, number)} to {path.name}.", "good")
-        return number
+        self.say(f"Exported {written} of {name} to {path.name}.", "good")
 
-    def import_geojson(self, path: Path) -> int:
-        """Read annotations of the task from QuPath GeoJSON; give the number of shapes."""
-        from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson
+    def import_file(self, path: Path, classes: Mapping[str, str | None] | None = None) -> int:
+        """Read annotations of the task; ``classes`` by the file's, None leaves one out."""
+        from napari_genselfdiff.annotation.exchange.incoming import import_file
 
         _, store = self.open_store()
-        number = read_geojson(path, store, self.task.name)
+        number = import_file(path, store, self.task.name, classes=classes)
         self.say(f"Imported {wording.things(self.task, number)} from {path.name}.", "good")
         return number

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAction, QDoubleSpinBox, QFileDialog, QMenu, QVBoxLay
 from napari_genselfdiff.registry.card import MPP_MAX, MPP_MIN
 from napari_genselfdiff.registry.home import data_home
 from napari_genselfdiff.widgets.associated import AssociatedPictures
+from napari_genselfdiff.widgets.class_mapping import ClassMapping, unknown_classes
 from napari_genselfdiff.widgets.look import GAP, Block, notice, plain_button, row, text
 
 if TYPE_CHECKING:
@@ -26,7 +27,17 @@ _FILTER = (
     "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff *.png *.jpg"
     " *.jpeg);;All files (*)"
 )
-_GEOJSON = "QuPath GeoJSON (*.geojson)"
+_FRAMES = {
+    "QuPath GeoJSON (*.geojson)": (".geojson", "level0"),
+    "QuPath GeoJSON of a slide QuPath crops to its bounds (*.geojson)": (".geojson", "qupath"),
+    "Table for spreadsheets (*.csv)": (".csv", "level0"),
+    "Table as Parquet (*.parquet)": (".parquet", "level0"),
+    "Labels as OME-TIFF (*.ome.tif)": (".ome.tif", "level0"),
+}
+_IMPORTED = (
+    "Annotations (*.geojson *.json *.gz *.xml);;Label images of the slide (*.tif *.tiff *.png);;"
+    "All files (*)"
+)
 
 
 class SlideBlock(Block):
@@ -64,10 +75,14 @@ class SlideBlock(Block):
         ):
             self.body.addWidget(widget)
         self.export_button = plain_button(
-            "Export…", "Write the annotations as QuPath GeoJSON.", self._ask_export
+            "Export…",
+            "Write the annotations as QuPath GeoJSON, a table or labels.",
+            self._ask_export,
         )
         self.import_button = plain_button(
-            "Import…", "Read annotations from QuPath GeoJSON into this slide.", self._ask_import
+            "Import…",
+            "Read GeoJSON, Aperio XML, HistomicsUI JSON or a label image.",
+            self._ask_import,
         )
         self.body.addLayout(row(self.export_button, self.import_button))
         session.events.slide_changed.connect(self.show_slide)
@@ -114,17 +129,31 @@ class SlideBlock(Block):
         with self._session.attempt():
             self._controller.open_slide(str(copy_sample(name, data_home() / "samples")))
 
-    def export_to(self, path: str) -> None:
-        """Write QuPath GeoJSON."""
+    def export_to(self, path: str, kind: str = "") -> None:
+        """Write a file of the kind its name asks for, or ``kind`` where its name asks for none."""
+        from napari_genselfdiff.annotation.exchange.outgoing import KINDS
+
+        suffix, frame = _FRAMES.get(kind, (".geojson", "level0"))
+        if not path.lower().endswith(tuple(KINDS)):
+            path += suffix
         self._controller.save()
         with self._session.attempt():
-            self._session.export_geojson(Path(path).with_suffix(".geojson"))
+            self._session.export(Path(path), "qupath" if frame == "qupath" else "level0")
 
     def import_from(self, path: str) -> None:
-        """Read QuPath GeoJSON."""
+        """Read annotations; where a class is not known, ask which it is."""
+        from napari_genselfdiff.annotation.exchange.incoming import classes_in
+
         self._controller.leave()
         with self._session.attempt():
-            self._session.import_geojson(Path(path))
+            found, mapping = classes_in(Path(path)), None
+            if unknown_classes(found, self._session.task):
+                dialog = ClassMapping(found, self._session.task, self)
+                answered, mapping = dialog.exec(), dialog.mapping()
+                dialog.deleteLater()
+                if not answered:
+                    return
+            self._session.import_file(Path(path), mapping)
 
     def _make_ask(self) -> QWidget:
         """Ask for the size of a pixel, with the two usual answers."""
@@ -172,12 +201,13 @@ class SlideBlock(Block):
         if slide is None:
             return
         proposal = slide.path.with_name(f"{slide.path.stem}.{self._session.task.name}.geojson")
-        path, _ = QFileDialog.getSaveFileName(self, "Export", str(proposal), _GEOJSON)
+        kinds = ";;".join(_FRAMES)
+        path, kind = QFileDialog.getSaveFileName(self, "Export", str(proposal), kinds)
         if path:
-            self.export_to(path)
+            self.export_to(path, kind)
 
     def _ask_import(self) -> None:
-        path, _ = QFileDialog.getOpenFileName(self, "Import", "", _GEOJSON)
+        path, _ = QFileDialog.getOpenFileName(self, "Import", "", _IMPORTED)
         if path:
             self.import_from(path)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import tifffile
 
@@ -76,6 +78,41 @@ def test_labels_are_written_with_their_size(run: Run, annotated: Path, tmp_path:
 def test_table_has_a_row_for_every_nucleus(run: Run, annotated: Path, tmp_path: Path) -> None:
     assert "2 rows" in run("export", annotated, "--to", tmp_path / "nuclei.csv").stdout
     assert len((tmp_path / "nuclei.csv").read_text().splitlines()) == 3
+
+
+def test_parquet_says_where_it_comes_from(run: Run, annotated: Path, tmp_path: Path) -> None:
+    result = run("export", annotated, "--to", tmp_path / "nuclei.parquet")
+    assert "2 rows" in result.stdout
+    assert "case.tif cannot be opened: no stain densities" in result.stderr
+    table = pd.read_parquet(tmp_path / "nuclei.parquet")
+    assert table["centroid_y"].tolist() == [60, 200]
+    assert table["haematoxylin_od"].isna().all()
+    metadata = pq.read_schema(tmp_path / "nuclei.parquet").metadata
+    about = json.loads(metadata[b"genselfdiff"])
+    assert (about["checked_share"], about["mpp"], about["mpp_assumed"]) == (1.0, 0.25, False)
+
+
+@pytest.mark.parametrize("name", ["a.geojson", "a.csv", "a.ome.tif"])
+def test_qupaths_frame_needs_the_slide(
+    run: Run, annotated: Path, tmp_path: Path, name: str
+) -> None:
+    result = run("export", annotated, "--to", tmp_path / name, "--frame", "qupath", code=1)
+    assert "use --frame level0" in result.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_classes_of_the_file_are_named(run: Run, annotated: Path, tmp_path: Path) -> None:
+    ring = [[0, 0], [9, 0], [9, 9], [0, 9]]
+    features = [
+        {"geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"label": name}}
+        for name in ("TIL", "Ink")
+    ]
+    (tmp_path / "a.geojson").write_text(json.dumps({"features": features}))
+    answer = ("--class", "TIL=Nucleus", "--class", "Ink=")
+    result = run("import", tmp_path / "a.geojson", "--into", annotated, *answer)
+    assert "1 shapes taken in" in result.stdout
+    result = run("import", tmp_path / "a.geojson", "--into", annotated, "--class", "TIL", code=1)
+    assert "--class TIL; THEIRS=OURS is needed" in result.stderr
 
 
 def test_several_tasks_need_a_choice(run: Run, annotated: Path, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Annotations into a file of whatever kind its name asks for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_genselfdiff.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_genselfdiff.annotation.exchange.origin import Frame
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.slides.slide import Slide
+
+Kind = Literal["shapes", "table", "labels"]
+
+KINDS: dict[str, Kind] = {
+    ".geojson": "shapes",
+    ".geojson.gz": "shapes",
+    ".csv": "table",
+    ".parquet": "table",
+    ".ome.tif": "labels",
+    ".ome.tiff": "labels",
+}
+
+
+def export_kind(path: Path) -> Kind:
+    """What the name of a file asks for.
+
+    Raises
+    ------
+    ConfigError
+        If it ends like nothing we write.
+    """
+    name = path.name.lower()
+    for suffix, kind in KINDS.items():
+        if name.endswith(suffix):
+            return kind
+    raise ConfigError(f"{path.name} cannot be written; name it {', '.join(KINDS)}")
+
+
+def export_file(
+    store: AnnotationStore,
+    task_name: str,
+    path: Path,
+    *,
+    frame: Frame = "level0",
+    bounds: Region | None = None,
+    slide: Slide | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> str:
+    """Write a task's annotations; the folder is made where there is none.
+
+    Parameters
+    ----------
+    frame, bounds
+        ``qupath`` counts from the corner of the slide's ``bounds``.
+    slide
+        Where a table measures the densities of stains; None leaves them out.
+    provenance
+        What else GeoJSON and label files should say of their origin; plain JSON values.
+
+    Returns
+    -------
+    str
+        What was written, such as ``"12 shapes"``.
+
+    Raises
+    ------
+    ConfigError
+        If the name, the task or the frame is unknown.
+    StoreError
+        If the file cannot be written; an older one is then still there.
+    """
+    kind = export_kind(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "shapes":
+        from napari_genselfdiff.annotation.exchange.geojson import write_geojson
+
+        number = write_geojson(
+            store, task_name, path, frame=frame, bounds=bounds, provenance=provenance
+        )
+        return f"{number} shapes"
+    if kind == "table":
+        from napari_genselfdiff.annotation.exchange.table import write_table
+
+        number = write_table(store, task_name, path, frame=frame, bounds=bounds, slide=slide)
+        return f"{number} rows"
+    from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
+
+    height, width = write_label_tiff(
+        store, task_name, path, frame=frame, bounds=bounds, provenance=provenance
+    )
+    return f"labels, {height} x {width} pixels,"
