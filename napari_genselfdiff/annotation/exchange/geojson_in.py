@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ MAX_VERTICES = 50_000_000  # in one file; about 1 GB in memory
 _FARTHEST = 2.0**31  # no coordinate of a slide is beyond
 _BLOCK = 2048  # pixels of the grid filled at once, whole chunks
 _CLASS_KEYS = ("classification", "class", "label", "group")  # the first that is there counts
+_NUMBERS = {int, float}
 _SOURCES = {"model": MODEL, "accepted": ACCEPTED, "human": HUMAN}
 
 
@@ -126,7 +128,7 @@ class _Reader:
         self._mapped = {name.casefold(): self._value(to) for name, to in classes.items()}
         self._only = task.classes[0].value if len(task.classes) == 1 else None
         self._downsample, self._grid = store.downsample(task_name), store.shape(task_name)
-        self._slide = store.slide
+        self._slide, self._size = store.slide, np.array([store.slide.width, store.slide.height])
         self._vertices = 0
 
     def said(self) -> str:
@@ -174,14 +176,15 @@ class _Reader:
         rings = self._rings(feature["geometry"], shift)
         if rings is None:
             return None
-        low = np.floor(np.min([ring.min(axis=0) for ring in rings], axis=0)).astype(int)
-        high = np.ceil(np.max([ring.max(axis=0) for ring in rings], axis=0)).astype(int)
-        box = Region.from_bounds(low[1], low[0], max(high[1], low[1] + 1), max(high[0], low[0] + 1))
-        clipped = box.clipped(self._grid)
-        if clipped is None:
+        points = rings[0] if len(rings) == 1 else np.concatenate(rings)
+        low, high = np.floor(points.min(axis=0)).tolist(), np.ceil(points.max(axis=0)).tolist()
+        (x, y), (x1, y1) = low, high
+        y, x, y1, x1 = (int(n) for n in (max(y, 0), max(x, 0), max(y1, y + 1), max(x1, x + 1)))
+        y1, x1 = min(y1, self._grid[0]), min(x1, self._grid[1])
+        if y1 <= y or x1 <= x:
             self.warnings["outside the slide were left out"] += 1
             return None
-        return _Drawn(value, source, rings, clipped)
+        return _Drawn(value, source, rings, Region.from_bounds(y, x, y1, x1))
 
     def _meaning(self, properties: Any) -> tuple[int | None, int]:
         """Class value and provenance a feature states."""
@@ -237,12 +240,15 @@ class _Reader:
             raise ExchangeError(
                 f"more than {MAX_VERTICES:,} vertices in one file; split it into several"
             )
-        if any(type(n) not in (int, float) for point in values for n in point[:2]):
+        # Heights, which are not read, may be anything; looking at each number takes far longer.
+        if not _NUMBERS.issuperset(map(type, chain.from_iterable(values))) and any(
+            type(n) not in _NUMBERS for point in values for n in point[:2]
+        ):
             raise ValueError("coordinates are numbers")
         ring = np.array([(point[0], point[1]) for point in values], np.float64)
         if ring.ndim != 2 or len(ring) < 3 or not (np.abs(ring) < _FARTHEST).all():
             raise ValueError("a ring has three finite points or more")
-        return ring[:-1] if np.array_equal(ring[0], ring[-1]) else ring
+        return ring[:-1] if (ring[0] == ring[-1]).all() else ring
 
     def _valid(self, part: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
         """Rings of a polygon that do not cross."""
@@ -261,11 +267,8 @@ class _Reader:
 
     def _on_grid(self, ring: NDArray[np.float64], shift: tuple[int, int]) -> NDArray[np.float64]:
         """Ring in pixels of the grid; the slide's edge is the end of the grid's last pixel."""
-        level0 = ring + np.array(shift, np.float64)
-        points = level0 / self._downsample
-        for axis, size in enumerate((self._slide.width, self._slide.height)):
-            points[level0[:, axis] == size, axis] = self._grid[1 - axis]
-        return points
+        level0 = ring + shift
+        return np.where(level0 == self._size, self._grid[::-1], level0 / self._downsample)
 
 
 def _draw(store: AnnotationStore, task_name: str, drawn: list[_Drawn], what: str) -> None:
@@ -294,12 +297,15 @@ def _draw(store: AnnotationStore, task_name: str, drawn: list[_Drawn], what: str
 
 
 def _fill(window: Window, shape: _Drawn, object_id: int) -> None:
-    box = shape.box.intersection(window.region)
-    if box is None:
+    # Plain numbers: half a million rectangles would take longer than what is filled into them.
+    box, around = shape.box, window.region
+    y, x = max(box.y, around.y), max(box.x, around.x)
+    y1, x1 = min(box.y1, around.y1), min(box.x1, around.x1)
+    if y1 <= y or x1 <= x:
         return
-    inside = rasterize(shape.rings, box.y, box.x, box.shape)
-    part = window.cropped(box)
-    part.classes[inside] = shape.value
-    part.provenance[inside] = shape.source
-    if part.objects is not None:
-        part.objects[inside] = object_id
+    inside = rasterize(shape.rings, y, x, (y1 - y, x1 - x))
+    part = slice(y - around.y, y1 - around.y), slice(x - around.x, x1 - around.x)
+    window.classes[part][inside] = shape.value
+    window.provenance[part][inside] = shape.source
+    if window.objects is not None:
+        window.objects[part][inside] = object_id

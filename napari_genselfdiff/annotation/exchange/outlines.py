@@ -113,9 +113,11 @@ def rasterize(rings: Sequence[Ring], y: int, x: int, shape: tuple[int, int]) -> 
     flips = np.zeros((height, width + 1), bool)
     per_piece = max(_CROSSINGS // max(height, 1), 1)
     for ring in rings:
-        edges = np.hstack([ring, np.roll(ring, -1, axis=0)])
+        edges = np.empty((len(ring), 4))
+        edges[:, :2] = ring - (x, y)
+        edges[:-1, 2:], edges[-1, 2:] = edges[1:, :2], edges[0, :2]
         for start in range(0, len(edges), per_piece):
-            _flip(flips, edges[start : start + per_piece] - [x, y, x, y])
+            _flip(flips, edges[start : start + per_piece])
     return np.logical_xor.accumulate(flips, axis=1)[:, :-1]
 
 
@@ -124,15 +126,19 @@ def _flip(flips: NDArray[np.bool_], edges: Ring) -> None:
     height, width = flips.shape[0], flips.shape[1] - 1
     edges = edges[edges[:, 1] != edges[:, 3]]
     x, y, x1, y1 = edges.T
-    first = np.clip(np.ceil(np.minimum(y, y1) - 0.5), 0, height).astype(np.int64)
-    last = np.clip(np.ceil(np.maximum(y, y1) - 0.5), 0, height).astype(np.int64)
+    first = _within(np.minimum(y, y1), height)
+    last = _within(np.maximum(y, y1), height)
     n = last - first
     edge = np.repeat(np.arange(len(edges)), n)
     rows = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(n) - n, n)
     share = (rows + 0.5 - y[edge]) / (y1 - y)[edge]
     crossing = x[edge] + share * (x1 - x)[edge]
-    columns = np.clip(np.ceil(crossing - 0.5), 0, width).astype(np.int64)
-    np.logical_xor.at(flips, (rows, columns), True)
+    np.logical_xor.at(flips, (rows, _within(crossing, width)), True)
+
+
+def _within(places: Ring, limit: int) -> NDArray[np.int64]:
+    """First pixel whose centre is not before each place, 0 to ``limit``."""
+    return np.minimum(np.maximum(np.ceil(places - 0.5), 0), limit).astype(np.int64)
 
 
 def _shifted(framed: NDArray[Any], step: tuple[int, int]) -> NDArray[Any]:
