@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -99,10 +100,17 @@ class JournaledStore:
         return done + undone
 
     def model_hashes(self, task_name: str) -> tuple[str, ...]:
-        """Models whose predictions the history of a task holds, the first one first."""
-        described = (self._describe(i) for i in self._record.journal.done)
-        hashes = (meta.model_hash for meta in described if meta.task == task_name)
-        return tuple(dict.fromkeys(h for h in hashes if h is not None))
+        """Models whose predictions the history of a task still holds, the first one first.
+
+        Steps that are damaged on disk are passed over: what they made is there all the same.
+        """
+        hashes: dict[str, None] = {}
+        for op_id in self._record.journal.done:
+            with suppress(StoreError):
+                meta = self._describe(op_id)
+                if meta.task == task_name and meta.model_hash is not None:
+                    hashes[meta.model_hash] = None
+        return tuple(hashes)
 
     def undo(self) -> Operation | None:
         """Take back the last operation, whatever it was; None if there is none.
