@@ -159,10 +159,16 @@ class Predicting:
         running = self._running
         if running is None:
             return
+        last: TileDone | None = None
         for item in running.job.take_partials():
             if isinstance(item, TileDone):
                 self._on_tile(running, item)
+                last = item
         if not running.job.done:
+            if last is not None:  # once, however many came together
+                share = last.done / max(last.total, 1)
+                what = f"Predicting {wording.things(running.task)}"
+                self._report(Activity(what, share, last.eta_s))
             return
         self._running = None
         try:
@@ -199,9 +205,6 @@ class Predicting:
     def _on_tile(self, running: _Running, tile: TileDone) -> None:
         preview = TilePreview(running.region, tile.core, tile.downsample, tile.classes)
         self._session.events.tile_done.emit(preview)
-        share = tile.done / max(tile.total, 1)
-        what = f"Predicting {wording.things(running.task)}"
-        self._report(Activity(what, share, tile.eta_s))
 
     def _on_region(self, running: _Running, done: RegionDone) -> None:
         downsample = running.store.downsample(running.task.name)

@@ -41,8 +41,11 @@ class Progress(QWidget):
         if activity is None:
             return
         share = activity.share
+        # For a new value Qt redraws at once, canvas included; like this, at its next turn.
+        self.bar.setUpdatesEnabled(False)
         self.bar.setRange(0, 0 if share is None else 1000)  # 0, 0: Qt shows that it is busy
         self.bar.setValue(0 if share is None else round(1000 * share))
+        self.bar.setUpdatesEnabled(True)
         left = "" if activity.eta_s is None else f", {duration(activity.eta_s)} left"
         self.words.setText(f"{activity.what}{left}")
 
