@@ -58,8 +58,9 @@ class ClassMapping(QDialog):
             choice.setCurrentIndex(0 if len(task.classes) == 1 else len(task.classes))
             form.addRow(f"{name or 'without a class'} ({found[name]})", choice)
             self.choices[name] = choice
-        ok = QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel
-        buttons = QDialogButtonBox(ok)
+        buttons = QDialogButtonBox()  # one by one: the bindings' stubs disagree about sums
+        buttons.addButton(QDialogButtonBox.StandardButton.Ok)
+        buttons.addButton(QDialogButtonBox.StandardButton.Cancel)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         inside.addWidget(buttons)
