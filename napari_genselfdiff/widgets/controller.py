@@ -240,6 +240,8 @@ class Controller(Tools):
         if self.session.predicting.activity is None:
             self.layers.close_preview()
             self._redraw_soon(0)
+        else:
+            self.layers.draw_tiles()
 
     def _on_refining(self) -> None:
         """Predict the last view anew when Refine, or the way back, changed the model in use."""

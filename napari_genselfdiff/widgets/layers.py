@@ -216,7 +216,10 @@ class SlideLayers:
     # -- a prediction while it runs -------------------------------------------------------------
 
     def show_tile(self, region: Region, core: Region, downsample: float, classes: Any) -> None:
-        """Show a finished tile; ``region`` is the whole job, both in the model's grid."""
+        """Take in a finished tile for :meth:`draw_tiles`; ``region`` is the whole job.
+
+        Both are in the model's grid.
+        """
         if self.preview is None or self._preview_region != region:
             self.close_preview()
             task = self._task
@@ -240,7 +243,11 @@ class SlideLayers:
             return
         inside = part.shifted(-region.y, -region.x).slices
         self.preview.data[inside] = classes[part.shifted(-core.y, -core.x).slices]
-        self.preview.refresh(extent=False)
+
+    def draw_tiles(self) -> None:
+        """Draw the tiles that came since; all at once, for outlines are traced anew each time."""
+        if self.preview is not None:
+            self.preview.refresh(extent=False)
 
     def close_preview(self) -> None:
         """Take away the tiles; the store shows the result."""
