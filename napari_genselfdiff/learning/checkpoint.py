@@ -8,7 +8,7 @@ import logging
 import os
 import pickle
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from uuid import uuid4
 
 import torch
@@ -89,6 +89,14 @@ def load_checkpoint(path: Path, parts: dict[str, Stateful]) -> dict[str, Any]:
     return dict(saved["values"])
 
 
+def load_tensors(file: Path | BinaryIO) -> Any:
+    """What torch saved: tensors and plain values on the CPU; never runs code from the file.
+
+    The one place where such files are read. Errors are torch's own; say what the file was for.
+    """
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
@@ -97,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
             digest, data = data[len(_MAGIC) : start], data[start:]
             if hashlib.sha256(data).digest() != digest:
                 raise ModelFileError(f"the checkpoint {path} is damaged")
-        saved: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        saved: dict[str, Any] = load_tensors(io.BytesIO(data))
     except FileNotFoundError as err:
         raise ModelFileError(f"the checkpoint {path} is missing") from err
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as err:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from napari_genselfdiff.backbone.heads import Denoiser
@@ -15,6 +14,7 @@ from napari_genselfdiff.backbone.noise import NoiseConfig
 from napari_genselfdiff.backbone.official import from_official
 from napari_genselfdiff.backbone.unet import PRESETS, UNetConfig
 from napari_genselfdiff.errors import ModelFileError
+from napari_genselfdiff.learning.checkpoint import load_tensors
 from napari_genselfdiff.registry.folder import Backbone, write_backbone
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def _read(file: Path) -> object:
     try:
         if file.stat().st_size > _MAX_BYTES:
             raise ModelFileError(f"{file} is larger than the released network can be")
-        # type: the checkpoint of another program, read once; weights_only runs no code
-        saved: object = torch.load(file, map_location="cpu", weights_only=True)  # noqa: TID251
+        saved: object = load_tensors(file)
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as err:
         if isinstance(err, ModelFileError):
             raise

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_genselfdiff.learning.checkpoint import load_tensors
 from napari_genselfdiff.learning.logs import read_log
 from napari_genselfdiff.learning.shares import Shares
 from tests.learning import shared_run
@@ -35,7 +36,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, torch.Tensor
     for child in children:
         child.join(300)
     assert [child.exitcode for child in children] == [0, 0]
-    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]  # noqa: TID251 - tensors of this test
+    return [load_tensors(folder / f"{rank}.pt") for rank in range(2)]
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
