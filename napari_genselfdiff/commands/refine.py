@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.corrections import CorrectionTile
     from napari_genselfdiff.learning.refine import RefineResult
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.slides.slide import Slide
 
 SlidesArg = Annotated[list[Path] | None, typer.Argument(help="Slides that were corrected.")]
@@ -71,7 +72,7 @@ def refine(
     if out.parent.is_dir():
         clean_partials(out.parent, out.name)  # what a killed refine left
     with contextlib.closing(registry.scratch()) as scratch:
-        first = _untrained(scratch.path / "start", model, task, given)
+        first = _untrained(registry, scratch.path / "start", model, task, given)
         base = first or pick_model(model, task)
         tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
         # The folder gets its name with the verdict in it, so that a kill leaves nothing half-made.
@@ -85,14 +86,18 @@ def refine(
 
 
 def _untrained(
-    folder: Path, model: str, task: str | None, pairs: Sequence[tuple[Path, Path]]
+    registry: Registry,
+    folder: Path,
+    model: str,
+    task: str | None,
+    pairs: Sequence[tuple[Path, Path]],
 ) -> Model | None:
     """What a task begins with that has annotations but no model; None where there is a model."""
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.learning.first import write_untrained
-    from napari_genselfdiff.registry.registry import DEFAULT, Registry, bundled_backbone
+    from napari_genselfdiff.registry.registry import DEFAULT, bundled_backbone
 
-    if task is None or model != DEFAULT or Registry().list(task):
+    if task is None or model != DEFAULT or registry.list(task):
         return None
     for _, where in pairs:
         with contextlib.closing(AnnotationStore.open_read_only(where)) as store:

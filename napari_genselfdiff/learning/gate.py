@@ -114,10 +114,7 @@ def judge(
     """
     gains = change_interval(old, new, seed)
     value = (old.mean_dice(), new.mean_dice())
-    classes = {
-        name: (float(a), float(b))
-        for name, a, b in zip(class_names, old.dice(), new.dice(), strict=True)
-    }
+    classes = _by_class(old, new, class_names)
     kept = _keep_change(keep_old, keep_new, class_names, redefined, seed)
     blocks = len(old.overlap)
     decision: Decision = "better"
@@ -151,19 +148,13 @@ def judge_first(
     everywhere (see :func:`best_constant`).
     """
     value, blocks = (constant.mean_dice(), new.mean_dice()), len(new.overlap)
-    classes = {
-        name: (float(a), float(b))
-        for name, a, b in zip(class_names, constant.dice(), new.dice(), strict=True)
-    }
+    classes = _by_class(constant, new, class_names)
     aside = f"on corrections kept aside, Dice {value[1]:.2f}"
     decision: Decision = "better"
     sentence = f"A first model: {aside} ({value[0]:.2f} if it called everything the same)."
     if blocks < FEWEST_BLOCKS:
         decision = "too_little"
-        sentence = (
-            f"Too little to judge: only {blocks} places could be kept aside ({aside}). "
-            "Correct a few more places, or decide by the picture."
-        )
+        sentence = _too_little(blocks, aside)
     elif value[1] <= value[0]:
         decision = "not_better"
         sentence = (
@@ -172,6 +163,19 @@ def judge_first(
         )
     gains = change_interval(constant, new, seed)
     return Verdict(decision, sentence, *value, gains, classes, None, blocks)
+
+
+def _by_class(old: Counts, new: Counts, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    return {
+        name: (float(a), float(b)) for name, a, b in zip(names, old.dice(), new.dice(), strict=True)
+    }
+
+
+def _too_little(blocks: int, found: str) -> str:
+    return (
+        f"Too little to judge: only {blocks} places could be kept aside ({found}). "
+        "Correct a few more places, or decide by the picture."
+    )
 
 
 def _keep_change(
@@ -205,10 +209,7 @@ def _sentence(
     aside = f"on corrections kept aside, Dice {value[0]:.2f} → {value[1]:.2f}"
     known = "" if kept is None else f"; on tissue it knew before, {kept[0]:.2f} → {kept[1]:.2f}"
     if decision == "too_little":
-        return (
-            f"Too little to judge: only {blocks} places could be kept aside ({aside}{known}). "
-            "Correct a few more places, or decide by the picture."
-        )
+        return _too_little(blocks, f"{aside}{known}")
     if decision == "better":
         return f"Better: {aside}{known}."
     if value[1] <= value[0]:

@@ -279,15 +279,16 @@ def compare(
     """Verdict on the candidate, and the held-out place where the two models differ most."""
     task = candidate.card.task
     index, names = class_index(task), [spec.name for spec in task.classes]
-    before, after = current.load(), candidate.load()
+    after = candidate.load()
     answers_new = [classify(after, tile.image) for tile in tiles]
     new = count(answers_new, tiles, held, index, after.n_classes)
     if is_untrained(current.card):
         answers_old = best_constant([index[tile.classes] for tile in tiles], held)
-        old = count(answers_old, tiles, held, index, before.n_classes)
+        old = count(answers_old, tiles, held, index, after.n_classes)
         verdict = judge_first(old, new, names, seed=seed)
         answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
     else:
+        before = current.load()
         answers_old = [classify(before, tile.image) for tile in tiles]
         old = count(answers_old, tiles, held, index, before.n_classes)
         keep = read_tiles(base.path / KEEP)

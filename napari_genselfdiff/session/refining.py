@@ -128,14 +128,14 @@ class Refining:
             raise ConfigError(plan.sentence)
         scratch = session.registry.scratch()
         if model is None:
-            start, base, config = self._untrained(scratch.path / "start")
+            start, config = self._untrained(scratch.path / "start")
             wanted = session.task.name.lower().replace(" ", "-")
         else:
-            start, base = model, session.registry.base(model)
-            wanted, config = model.card.name, RefineConfig(budget_s=self.budget_s)
+            start, config = model, RefineConfig(budget_s=self.budget_s)
+            wanted = model.card.name
         request = RefineRequest(
             current=start.path,
-            base=base.path,
+            base=session.registry.base(start).path,
             tiles=collect_tiles(slide, store, start.card, tile=TILE),
             out=scratch.path / "model",
             name=session.registry.new_name(wanted),
@@ -147,13 +147,13 @@ class Refining:
         self._report(Activity(_STAGES["preparing"], 0.0, plan.seconds))
         session.say(f"Learning from {wording.counted(plan.tiles, 'checked tile')}; go on working.")
 
-    def _untrained(self, folder: Path) -> tuple[Model, Model, RefineConfig]:
-        """What the first model of a task begins with, twice, and how it learns."""
+    def _untrained(self, folder: Path) -> tuple[Model, RefineConfig]:
+        """What the first model of a task begins with, and how it learns."""
         from napari_genselfdiff.learning.first import FIRST, write_untrained
         from napari_genselfdiff.registry.registry import bundled_backbone
 
         start = write_untrained(folder, self._session.task, bundled_backbone())
-        return start, start, replace(FIRST, budget_s=self.budget_s * FIRST_LONGER)
+        return start, replace(FIRST, budget_s=self.budget_s * FIRST_LONGER)
 
     def cancel(self) -> bool:
         """Stop; the model in use stays. False if nothing ran."""
