@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +12,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GAVE_UP_S = 120.0
-
-
-def has_display() -> bool:
-    """Whether a window can be opened here; without one, run under xvfb-run."""
-    return sys.platform != "linux" or bool(os.environ.get("DISPLAY"))
 
 
 def first_render(path: Path, repeats: int) -> list[float]:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from report import Row, arguments, finish
-from window import gap_rows, has_screen
+from report import Row, arguments, finish, has_screen
+from window import gap_rows
 
 from napari_genselfdiff.annotation.tasks import NUCLEI
 from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter

@@ -60,6 +60,13 @@ def arguments(description: str, *, runs: bool = False) -> argparse.Namespace:
     return parser.parse_args()
 
 
+def has_screen() -> bool:
+    """Whether a window can be shown."""
+    if sys.platform != "linux":
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def seconds(call: Callable[[], Any], repeats: int = 1) -> list[float]:
     """Wall time of every one of ``repeats`` calls."""
     times = []

@@ -23,8 +23,8 @@ import zarr
 from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parent))
-from first_render import first_render, has_display
-from report import Row, arguments, finish, seconds, timing_row
+from first_render import first_render
+from report import Row, arguments, finish, has_screen, seconds, timing_row
 
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import Slide, open_slide
@@ -164,7 +164,7 @@ def main() -> None:
         write_slide(path, side)
         rows = read_rows(measure(path, side, repeats))
         rows.append(timing_row(f"first_view_{side}_s", seconds(lambda: first_view(path), 5)))
-        if has_display():
+        if has_screen():
             times = first_render(path, 3 if options.quick else 5)
             rows.append(timing_row(f"first_render_{side}_s", times))
         else:

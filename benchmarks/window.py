@@ -22,18 +22,11 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report import Row, arguments, finish
+from report import Row, arguments, finish, has_screen
 
 BEAT_MS = 5
 PLACE = (1100, 900)  # where panning begins (level-0 pixels)
 Gaps = dict[str, list[float]]
-
-
-def has_screen() -> bool:
-    """Whether a window can be shown."""
-    if sys.platform != "linux":
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 class Meter:
