@@ -18,7 +18,7 @@ from napari_genselfdiff.errors import (
     StoreLockedError,
 )
 from napari_genselfdiff.session import wording
-from napari_genselfdiff.session.editing import EditWindow, delete_object, with_surroundings
+from napari_genselfdiff.session.correcting import Correcting
 from napari_genselfdiff.session.events import SessionEvents, Status, Tone
 from napari_genselfdiff.session.predicting import Predicting
 from napari_genselfdiff.session.refining import Refining
@@ -28,15 +28,12 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Mapping
 
-    from napari_genselfdiff.annotation.window import Operation
     from napari_genselfdiff.engine.engine import Engine
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.slides.geometry import Region
-
-READING_ZOOM = 2.0  # one screen pixel may cover this many of the task's pixels to accept a view
 
 
 class Session:
@@ -72,6 +69,7 @@ class Session:
         self._registry, self._make_engine = registry, make_engine
         self._engine: Engine | None = None
         self.profile = profile
+        self.correcting = Correcting(self)
         self.predicting = Predicting(self)
         self.refining = Refining(self)
 
@@ -308,70 +306,6 @@ class Session:
         except ModelFileError as err:
             self.model_problem = str(err)
         self.events.model_changed.emit()
-
-    # -- correcting -----------------------------------------------------------------------------
-
-    def on_grid(self, region0: Region | None) -> Region:
-        """Pixels of the task's grid for a region of level 0; ConfigError if it is off the slide."""
-        slide, store = self.readable_store()
-        visible = None if region0 is None else region0.clipped(slide.shape)
-        if visible is not None:
-            grid = visible.to_grid(store.downsample(self.task.name))
-            inside = grid.clipped(store.shape(self.task.name))
-            if inside is not None:
-                return inside
-        raise ConfigError("nothing of the slide is on screen; move it into view")
-
-    def take_window(self, region0: Region | None) -> EditWindow:
-        """Make the visible region (level-0 pixels) editable, and as much around it as fits."""
-        _, store = self.open_store()
-        shape = store.shape(self.task.name)
-        return EditWindow(store, self.task, with_surroundings(self.on_grid(region0), shape))
-
-    def accept(self, region0: Region | None, pixel_on_screen: float) -> int:
-        """Vouch for everything visible, background included; give the number of pixels.
-
-        ``pixel_on_screen`` is how many level-0 pixels one screen pixel covers: what cannot be seen
-        cannot be accepted.
-        """
-        _, store = self.open_store()
-        if pixel_on_screen > READING_ZOOM * store.downsample(self.task.name):
-            raise ConfigError("too far away to judge single masks; zoom in to accept what you see")
-        changed = store.accept(self.task.name, self.on_grid(region0))
-        if changed:
-            self.say(f"Accepted this view: its {wording.things(self.task)} and the rest.", "good")
-        else:
-            self.say("This view was accepted already.")
-        return changed
-
-    def clear_to_unknown(self, region0: Region | None) -> int:
-        """Forget everything visible, as if nobody had looked; give the number of pixels."""
-        _, store = self.open_store()
-        changed = store.clear_to_unknown(self.task.name, self.on_grid(region0))
-        self.say("Cleared: this view is unknown again. Undo brings it back.")
-        return changed
-
-    def delete_object(self, y: int, x: int) -> bool:
-        """Delete the object at a pixel of the task's grid."""
-        _, store = self.open_store()
-        found = delete_object(store, self.task, y, x)
-        if found:
-            self.say("Deleted: there is nothing here, and Refine learns from it.")
-        return bool(found)
-
-    def undo(self) -> Operation | None:
-        """Take back the last change of the annotations, whatever made it."""
-        _, store = self.open_store()
-        operation = store.undo()
-        self.say(f"Undone: {operation.what}." if operation else "There is nothing to undo.")
-        return operation
-
-    def redo(self) -> Operation | None:
-        """Do again what was undone last."""
-        _, store = self.open_store()
-        operation = store.redo()
-        self.say(f"Done again: {operation.what}." if operation else "There is nothing to redo.")
-        return operation
 
     # -- exchange -------------------------------------------------------------------------------
 

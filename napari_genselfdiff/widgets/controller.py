@@ -142,25 +142,25 @@ class Controller(Tools):
         """Vouch for everything visible."""
         self.save()
         with self.session.attempt():
-            self.session.accept(self.visible(), self.pixel_on_screen())
+            self.session.correcting.accept(self.visible(), self.pixel_on_screen())
 
     def clear_view(self) -> None:
         """Make everything visible unknown again."""
         self.save()
         with self.session.attempt():
-            self.session.clear_to_unknown(self.visible())
+            self.session.correcting.clear_to_unknown(self.visible())
 
     def undo(self) -> None:
         """Undo the last change of the annotations."""
         self.save()
         with self.session.attempt():
-            self.session.undo()
+            self.session.correcting.undo()
 
     def redo(self) -> None:
         """Redo what was undone."""
         self.save()
         with self.session.attempt():
-            self.session.redo()
+            self.session.correcting.redo()
 
     def refine(self) -> None:
         """Refine the model on what was checked."""

@@ -130,7 +130,7 @@ class Tools:
         self.save()
         with self.session.attempt():
             pixel = self._grid_pixel(self.viewer.cursor.position)
-            if pixel is None or not self.session.delete_object(*pixel):
+            if pixel is None or not self.session.correcting.delete_object(*pixel):
                 self.pick_tool("delete")
 
     def save(self) -> None:
@@ -149,7 +149,7 @@ class Tools:
         visible = self.visible()
         if self._window is None or not self._covers(visible):
             self.save()
-            self._window = self.session.take_window(visible)
+            self._window = self.session.correcting.take_window(visible)
             layer = self.layers.open_edit(
                 self._window.region, self._window.values(), self._colors(self._window)
             )
@@ -160,7 +160,7 @@ class Tools:
 
     def _covers(self, visible: Region | None) -> bool:
         return self._window is not None and self._window.region.contains(
-            self.session.on_grid(visible)
+            self.session.correcting.on_grid(visible)
         )
 
     def _colors(self, window: EditWindow) -> dict[int | None, str | None]:
@@ -240,7 +240,7 @@ class Tools:
     def _click(self, tool: Tool, y: int, x: int) -> None:
         self.save()
         with self.session.attempt():
-            if tool == "delete" and not self.session.delete_object(y, x):
+            if tool == "delete" and not self.session.correcting.delete_object(y, x):
                 self.session.say("There is no object here; click inside an outline.")
             if tool == "fill":
                 self._fill(y, x)

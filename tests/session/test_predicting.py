@@ -54,8 +54,8 @@ def test_tiles_are_shown_as_they_come(opened: Opened) -> None:
 def test_what_a_person_checked_is_kept_and_said(opened: Opened) -> None:
     session, engine = opened
     predict(session, engine, VIEW, (150, 200, 12))
-    session.delete_object(150, 200)
-    session.accept(Region(240, 290, 20, 20), 1.0)
+    session.correcting.delete_object(150, 200)
+    session.correcting.accept(Region(240, 290, 20, 20), 1.0)
     predict(session, engine, VIEW, (150, 200, 12), (250, 300, 9))
     assert session.store is not None
     window = session.store.read("Nuclei", VIEW)

@@ -20,7 +20,7 @@ Opened = tuple[Session, FakeEngine]
 
 def corrected(session: Session) -> None:
     """Two checked tiles of 256 pixels."""
-    session.accept(Region(0, 0, 256, 512), 1.0)
+    session.correcting.accept(Region(0, 0, 256, 512), 1.0)
 
 
 def finish(session: Session, engine: FakeEngine, decision: Decision = "better") -> Model:
@@ -171,7 +171,7 @@ def test_a_task_without_a_model_gets_its_first_one(opened: Opened) -> None:
     session.choose_task("Regions")
     assert session.model is None
     assert "Refine makes the first one" in session.refining.plan().sentence
-    session.accept(Region(0, 0, 512, 512), 1.0)
+    session.correcting.accept(Region(0, 0, 512, 512), 1.0)
     plan = session.refining.plan()
     assert plan.ready
     assert "first model for Regions" in plan.sentence

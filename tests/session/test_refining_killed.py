@@ -49,7 +49,7 @@ def test_killed_worker(bundled: Path, slide_path: Path, tmp_path: Path, stage: s
     session = Session(registry, Engine, Profile(threads=1))
     try:
         session.open_slide(slide_path)
-        session.accept(Region(0, 0, 256, 256), 1.0)
+        session.correcting.accept(Region(0, 0, 256, 256), 1.0)
         old = session.model
         assert old is not None
         session.refining.budget_s = 30.0 if stage == "Learning" else 1.0

@@ -90,7 +90,7 @@ def test_a_second_window_may_look_but_not_write(
     assert other.store.read_only
     assert other.status.tone == "warning"
     with pytest.raises(StoreLockedError):
-        other.accept(VIEW, 1.0)
+        other.correcting.accept(VIEW, 1.0)
     other.close()
 
 
@@ -105,7 +105,7 @@ def test_damaged_annotations_are_left_alone(closed: Opened, slide_path: Path) ->
     assert session.store is None
     assert session.status.tone == "error"
     with pytest.raises(StoreError, match="damaged"):
-        session.accept(VIEW, 1.0)
+        session.correcting.accept(VIEW, 1.0)
     assert root.read_text() == "{broken"
 
 
@@ -123,43 +123,43 @@ def test_altered_model_is_named_when_predicting(opened: Opened) -> None:
 def test_accept_needs_a_look_from_near(opened: Opened) -> None:
     session, _ = opened
     with pytest.raises(ConfigError, match="zoom in"):
-        session.accept(VIEW, 2.5)
-    assert session.accept(VIEW, 1.0) == VIEW.area
+        session.correcting.accept(VIEW, 2.5)
+    assert session.correcting.accept(VIEW, 1.0) == VIEW.area
     assert (provenance(session, VIEW) == ACCEPTED).all()
-    assert session.accept(VIEW, 1.0) == 0
+    assert session.correcting.accept(VIEW, 1.0) == 0
 
 
 def test_clear_makes_unknown_and_undo_brings_back(opened: Opened) -> None:
     session, engine = opened
     predict(session, engine, VIEW, (150, 200, 12))
-    session.accept(VIEW, 1.0)
-    session.clear_to_unknown(VIEW)
+    session.correcting.accept(VIEW, 1.0)
+    session.correcting.clear_to_unknown(VIEW)
     assert (provenance(session, VIEW) == UNKNOWN).all()
-    operation = session.undo()
+    operation = session.correcting.undo()
     assert operation is not None
     assert operation.what == "Clear to unknown"
     assert (provenance(session, VIEW) == ACCEPTED).all()
-    assert session.redo() is not None
+    assert session.correcting.redo() is not None
     assert (provenance(session, VIEW) == UNKNOWN).all()
 
 
 def test_undo_of_nothing_says_so(opened: Opened) -> None:
     session, _ = opened
-    assert session.undo() is None
+    assert session.correcting.undo() is None
     assert "nothing to undo" in session.status.text
 
 
 def test_deleted_object_becomes_known_background(opened: Opened) -> None:
     session, engine = opened
     predict(session, engine, VIEW, (150, 200, 12), (250, 300, 9))
-    assert session.delete_object(150, 205)
-    assert not session.delete_object(150, 205)
+    assert session.correcting.delete_object(150, 205)
+    assert not session.correcting.delete_object(150, 205)
     spot = Region(145, 195, 10, 10)
     assert session.store is not None
     window = session.store.read("Nuclei", spot)
     assert (window.classes == 0).all()
     assert (window.provenance == HUMAN).all()
-    assert session.delete_object(250, 300)
+    assert session.correcting.delete_object(250, 300)
 
 
 def test_full_disk_is_one_line_and_loses_nothing(
@@ -174,12 +174,12 @@ def test_full_disk_is_one_line_and_loses_nothing(
 
     monkeypatch.setattr("napari_genselfdiff.annotation.disk.os.replace", full)
     with session.attempt():
-        session.accept(VIEW, 1.0)
+        session.correcting.accept(VIEW, 1.0)
     assert session.status.tone == "error"
     assert "disk is full" in session.status.text
     monkeypatch.undo()
     np.testing.assert_array_equal(provenance(session, VIEW), before)
-    assert session.accept(VIEW, 1.0) > 0
+    assert session.correcting.accept(VIEW, 1.0) > 0
 
 
 def test_read_only_folder_keeps_annotations_in_the_users_own(

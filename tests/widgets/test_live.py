@@ -130,7 +130,7 @@ def test_what_is_unsure_is_hatched_until_somebody_looked(
     inside = place.shifted(-region.y, -region.x).slices
     assert 0.1 < layer.data[inside].mean() < 0.25
     assert layer.data.sum() == layer.data[inside].sum()
-    controller.session.accept(Region(120, 220, 40, 20), 1.0)
+    controller.session.correcting.accept(Region(120, 220, 40, 20), 1.0)
     clock.rest(controller)
     assert not hatching(controller).data[:, : 240 - region.x].any()
     assert hatching(controller).data.any()

@@ -192,7 +192,7 @@ def test_accept_view_moves_the_numbers(looking: Hand, closed: Opened) -> None:
 
 def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) -> None:
     session, engine = closed
-    session.accept(Region(0, 0, 256, 256), 1.0)
+    session.correcting.accept(Region(0, 0, 256, 256), 1.0)
     looking.rest(0.7)
     old = session.model
     looking.click(looking.panel.refine.refine_button)
