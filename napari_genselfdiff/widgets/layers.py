@@ -11,8 +11,8 @@ import numpy as np
 from napari.layers.labels._labels_mouse_bindings import BrushSizeOnMouseMove
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_genselfdiff.annotation.window import ACCEPTED
-from napari_genselfdiff.widgets.outlines import Hidden, checked_levels, shown_levels
+from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN
+from napari_genselfdiff.widgets.outlines import UNSEEN, Hidden, checked_levels, shown_levels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from napari_genselfdiff.widgets.outlines import LevelView, Readable
 
 AREA_OPACITY: Final = 0.35
-CHECKED_OPACITY: Final = 0.55
-CHECKED_COLOR: Final = "#ffffff"
+ACCEPTED_COLOR: Final = "#009E73"
+HUMAN_COLOR: Final = "#FFFFFF"
+VEIL_COLOR: Final = "#000000A6"
+"""Drawn over what is unknown, when asked for."""
 UNSURE_COLOR: Final = "#56B4E9"
 HATCH: Final = (12, 2)
 """Distance and width of the lines that mark where the model is not sure, in pixels of the grid."""
@@ -52,6 +54,8 @@ class SlideLayers:
         self._task: TaskSpec | None = None
         self._downsample = 1
         self._held: list[Layer] = []
+        self._hidden_classes: frozenset[int] = frozenset()
+        self._veiled = False
         self._preview_region: Region | None = None
         self.slide: Image | None = None
         self.shown: Labels | None = None
@@ -157,18 +161,44 @@ class SlideLayers:
         self.close_unsure()
         for layer in (self.shown, self.checked):
             self._remove(layer)
+        if self._task is None or self._task.name != task.name:
+            self._hidden_classes = frozenset()
         self._task, self._downsample = task, downsample
-        checked = checked_levels(provenance, ACCEPTED)
+        checked = checked_levels(provenance)
         self.checked = self._add_levels(
-            checked, f"{task.name}: checked by you", {None: None, 1: CHECKED_COLOR}
+            checked, f"{task.name}: checked by you", self._checked_colors()
         )
-        self.checked.opacity = CHECKED_OPACITY
+        self.checked.opacity = 1.0
         shown = shown_levels(classes, objects, self._hidden)
-        colors: dict[int | None, str | None] = {None: None}
-        colors.update({spec.value: spec.color for spec in task.classes})
-        self.shown = self._add_levels(shown, task.name, colors)
+        self.shown = self._add_levels(shown, task.name, self._class_colors())
         self.shown.opacity = 1.0 if objects is not None else AREA_OPACITY
         self._select_slide()
+
+    @property
+    def hidden_classes(self) -> frozenset[int]:
+        """Classes of the task that are not drawn; what is stored stays."""
+        return self._hidden_classes
+
+    def hide_classes(self, values: frozenset[int]) -> None:
+        """Draw all classes but these."""
+        self._hidden_classes = values
+        if self.shown is not None:
+            self.shown.colormap = _colormap(self._class_colors())
+
+    def veil_unknown(self, is_on: bool) -> None:
+        """Darken what is unknown, so that what was looked at, background too, stands out."""
+        self._veiled = is_on
+        if self.checked is not None:
+            self.checked.colormap = _colormap(self._checked_colors())
+
+    def _class_colors(self) -> dict[int | None, str | None]:
+        classes = () if self._task is None else self._task.classes
+        hidden = self._hidden_classes
+        return {None: None, **{c.value: None if c.value in hidden else c.color for c in classes}}
+
+    def _checked_colors(self) -> dict[int | None, str | None]:
+        veil = VEIL_COLOR if self._veiled else None
+        return {None: None, UNSEEN: veil, ACCEPTED: ACCEPTED_COLOR, HUMAN: HUMAN_COLOR}
 
     def hide_annotations(self) -> None:
         """Show the slide alone."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, UNKNOWN
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 OUTLINE_PIXELS = 2
 CHECKED_PIXELS = 1
+UNSEEN = 1
+"""Value of :class:`CheckedView` for what nobody and no model has said anything about."""
+DASH, DASHED = 6, 10
+"""Length of a dash of the rim of accepted places, and of a dash with its gap, in shown pixels."""
 
 
 class Readable(Protocol):
@@ -150,25 +156,30 @@ class LevelView:
 
 @dataclass(frozen=True)
 class CheckedView(LevelView):
-    """One level of what a person stands behind: its rim, as value 1.
+    """One level of who stands behind what; ``classes`` holds provenance here.
 
-    ``classes`` holds provenance here, ``least`` is the lowest one that counts.
+    HUMAN is a line around what was drawn or erased by hand (outside of it, beside the outlines of
+    objects), ACCEPTED a dashed line inside the border of accepted places, UNSEEN all that is
+    unknown.
     """
 
-    least: int = 2
-
     def _values(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
-        known = self._read(self.classes, top, left, bottom, right) >= self.least
-        return border(known.astype(np.uint32), CHECKED_PIXELS).astype(np.uint8)
+        found = self._read(self.classes, top, left, bottom, right)
+        values = np.where(found == UNKNOWN, UNSEEN, 0).astype(np.uint8)
+        rim = border((found >= ACCEPTED).astype(np.uint32), CHECKED_PIXELS)
+        rows, columns = np.arange(top, bottom), np.arange(left, right)
+        dashes = (rows[:, None] + columns) % DASHED < DASH
+        values[rim & dashes & (found == ACCEPTED)] = ACCEPTED
+        values[border((found != HUMAN).astype(np.uint32), CHECKED_PIXELS)] = HUMAN
+        return values
 
 
-def checked_levels(provenance: Sequence[Readable], least: int) -> list[CheckedView]:
-    """Give napari's levels of what was checked, finest first, one finer than the store."""
+def checked_levels(provenance: Sequence[Readable]) -> list[CheckedView]:
+    """Give napari's levels of who checked what, finest first, one finer than the store."""
     never = [Hidden()]
-    finer = CheckedView(provenance[0], None, 2, 1, never, least)
+    finer = CheckedView(provenance[0], None, 2, 1, never)
     stored = [
-        CheckedView(values, None, 1, 2**index, never, least)
-        for index, values in enumerate(provenance)
+        CheckedView(values, None, 1, 2**index, never) for index, values in enumerate(provenance)
     ]
     return [finer, *stored]
 

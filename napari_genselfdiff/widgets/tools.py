@@ -166,11 +166,12 @@ class Tools:
     def _colors(self, window: EditWindow) -> dict[int | None, str | None]:
         """Colours of the values to paint."""
         task = self.session.task
-        by_class = {spec.value: spec.color for spec in task.classes}
+        hidden = self.layers.hidden_classes
+        by_class = {c.value: None if c.value in hidden else c.color for c in task.classes}
         if task.kind != "objects":
             return {None: None} | dict(by_class.items())
         if task.n_classes == 1:
-            return {None: task.classes[0].color, NOTHING: None}
+            return {None: by_class[task.classes[0].value], NOTHING: None}
         ids = window.class_of_values.items()
         return {None: None, **{object_id: by_class.get(value) for object_id, value in ids}}
 

@@ -17,6 +17,7 @@ from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.widgets.controller import Controller
 from napari_genselfdiff.widgets.keys import Keys, bindings
+from napari_genselfdiff.widgets.outlines import UNSEEN
 from napari_genselfdiff.widgets.view import look_at
 from tests.session.parts import FakeEngine, predict, tile_done
 from tests.widgets.conftest import Clock
@@ -236,7 +237,32 @@ def test_accept_view_takes_what_is_visible(controller: Controller, clock: Clock)
     checked = controller.layers.checked
     assert checked is not None
     rim = np.asarray(checked.data[0])  # twice as fine as the grid
-    assert rim[2 * visible.y, 2 * visible.x : 2 * visible.x1].all()
+    dashes = rim[2 * visible.y, 2 * visible.x : 2 * visible.x1] == ACCEPTED
+    assert 0.4 < dashes.mean() < 0.8
+
+
+def test_classes_are_hidden_and_what_is_unknown_is_veiled(controller: Controller) -> None:
+    layers = controller.layers
+    assert layers.shown is not None
+    assert layers.checked is not None
+    color = controller.session.task.classes[0].color
+    assert layers.shown.get_color(1) == pytest.approx([*to_rgb(color), 1])
+    layers.hide_classes(frozenset({1}))
+    assert layers.shown.get_color(1)[3] == 0
+    controller.pick_tool("brush")
+    assert layers.edit is not None
+    assert layers.edit.get_color(1)[3] == 0
+    controller.leave()
+    layers.hide_classes(frozenset())
+    assert layers.shown.get_color(1)[3] == 1
+    assert layers.checked.get_color(UNSEEN)[3] == 0
+    layers.veil_unknown(True)
+    assert layers.checked.get_color(UNSEEN)[3] > 0.5
+    assert layers.checked.get_color(HUMAN)[3] == 1
+
+
+def to_rgb(color: str) -> list[float]:
+    return [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
 
 
 def test_hold_hides_and_gives_back_what_was_visible(controller: Controller) -> None:

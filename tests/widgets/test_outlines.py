@@ -98,13 +98,38 @@ def test_areas_are_shown_plain() -> None:
     np.testing.assert_array_equal(finer[3:5, 1:2], classes[1:3, :1])
 
 
-def test_rim_of_what_was_checked() -> None:
-    provenance = np.zeros((10, 10), np.uint8)
-    provenance[2:8, 2:8] = 2
-    provenance[4, 4] = 3
-    finer, level = checked_levels([provenance], 2)
-    assert np.asarray(level).sum() == 20
-    assert np.asarray(finer).sum() == 44
+def test_who_checked_what_is_told_apart() -> None:
+    provenance = np.zeros((40, 40), np.uint8)
+    provenance[4:36, 4:36] = 2
+    provenance[10:20, 10:20] = 3
+    provenance[0, 0] = 1
+    finer, level = (np.asarray(view) for view in checked_levels([provenance]))
+    for shown, n in ((level, 1), (finer, 2)):
+        assert ((shown == 1) == (provenance == 0).repeat(n, 0).repeat(n, 1)).all()
+        # By hand: a closed line just outside; accepted: dashes just inside, and gaps.
+        human = np.zeros(shown.shape, bool)
+        human[10 * n - 1 : 20 * n + 1, 10 * n - 1 : 20 * n + 1] = True
+        human[10 * n : 20 * n, 10 * n : 20 * n] = False
+        corners = np.zeros(shown.shape, bool)
+        for y in (10 * n - 1, 20 * n):
+            corners[y, [10 * n - 1, 20 * n]] = True
+        np.testing.assert_array_equal(shown == 3, human & ~corners)
+        rim = np.ones(shown.shape, bool)
+        rim[: 4 * n] = rim[36 * n :] = rim[:, : 4 * n] = rim[:, 36 * n :] = False
+        rim[4 * n + 1 : 36 * n - 1, 4 * n + 1 : 36 * n - 1] = False
+        assert 0.4 * rim.sum() < (shown == 2).sum() < 0.8 * rim.sum()
+        assert not (shown == 2)[~rim].any()
+
+
+@given(ends=st.lists(st.integers(0, 79), min_size=4, max_size=4), seed=st.integers(0, 10_000))
+def test_any_part_of_what_was_checked_equals_the_part_of_the_whole(
+    ends: list[int], seed: int
+) -> None:
+    provenance = (scene(seed)[1] % 4).astype(np.uint8)
+    view = checked_levels([provenance])[0]
+    y, y1 = sorted(ends[:2])
+    x, x1 = sorted(ends[2:])
+    np.testing.assert_array_equal(view[y:y1, x:x1], np.asarray(view)[y:y1, x:x1])
 
 
 def test_other_steps_are_refused() -> None:
