@@ -12,6 +12,7 @@ from napari.layers.labels._labels_mouse_bindings import BrushSizeOnMouseMove
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN
+from napari_genselfdiff.widgets.look import PROVENANCE
 from napari_genselfdiff.widgets.outlines import UNSEEN, Hidden, checked_levels, shown_levels
 
 if TYPE_CHECKING:
@@ -27,13 +28,14 @@ if TYPE_CHECKING:
     from napari_genselfdiff.widgets.outlines import LevelView, Readable
 
 AREA_OPACITY: Final = 0.35
-ACCEPTED_COLOR: Final = "#009E73"
-HUMAN_COLOR: Final = "#FFFFFF"
 VEIL_COLOR: Final = "#000000A6"
 """Drawn over what is unknown, when asked for."""
 UNSURE_COLOR: Final = "#56B4E9"
 HATCH: Final = (12, 2)
 """Distance and width of the lines that mark where the model is not sure, in pixels of the grid."""
+_RIMS: Final[dict[int | None, str | None]] = {
+    value: PROVENANCE[value] for value in (ACCEPTED, HUMAN)
+}
 _MINE: Final = "genselfdiff"
 _PANEL: Final = "panel"  # says that the panel itself added a slide, not the reader
 
@@ -198,7 +200,7 @@ class SlideLayers:
 
     def _checked_colors(self) -> dict[int | None, str | None]:
         veil = VEIL_COLOR if self._veiled else None
-        return {None: None, UNSEEN: veil, ACCEPTED: ACCEPTED_COLOR, HUMAN: HUMAN_COLOR}
+        return {None: None, UNSEEN: veil, **_RIMS}
 
     def hide_annotations(self) -> None:
         """Show the slide alone."""

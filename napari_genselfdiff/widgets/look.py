@@ -17,6 +17,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, MODEL, UNKNOWN
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,6 +36,9 @@ TONES: Final[dict[Tone, str]] = {
     "warning": "#C98A00",
     "error": "#D1495B",
 }
+
+PROVENANCE: Final = {UNKNOWN: "#8A929A", MODEL: "#56B4E9", ACCEPTED: "#009E73", HUMAN: "#FFFFFF"}
+"""Colours of who says so, on bar, map and legend; ``widgets.layers`` draws the same."""
 
 _PRIMARY = f"""
 QPushButton {{ background: {ACCENT}; color: white; font-weight: bold; border-radius: 4px;
@@ -97,6 +102,57 @@ class Block(QWidget):
 
     def _fold(self, is_open: bool) -> None:
         self._head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self._inside.setVisible(is_open)
+
+
+class Section(QWidget):
+    """A part of a block that folds; its line says the most important even when folded.
+
+    Parameters
+    ----------
+    title
+        What it is.
+    tip
+        What one finds in it.
+    is_open
+        Whether it begins unfolded.
+    """
+
+    def __init__(self, title: str, tip: str, *, is_open: bool) -> None:
+        super().__init__()
+        self._title = title
+        self.head = QToolButton()
+        self.head.setText(title)
+        self.head.setToolTip(tip)
+        self.head.setCheckable(True)
+        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.head.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.head.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.head.setStyleSheet("QToolButton { border: none; text-align: left; padding: 2px 0; }")
+        self._inside = QWidget()
+        self.body = QVBoxLayout(self._inside)
+        self.body.setContentsMargins(0, 0, 0, 0)
+        self.body.setSpacing(GAP)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(2)
+        outer.addWidget(self.head)
+        outer.addWidget(self._inside)
+        self.head.toggled.connect(self._fold)
+        self.head.setChecked(is_open)
+        self._fold(is_open)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the body is shown."""
+        return bool(self.head.isChecked())
+
+    def say(self, words: str) -> None:
+        """Put a few words beside the title."""
+        self.head.setText(f"{self._title} · {words}" if words else self._title)
+
+    def _fold(self, is_open: bool) -> None:
+        self.head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
         self._inside.setVisible(is_open)
 
 
