@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.chunks import ChunkArray
     from napari_genselfdiff.annotation.journal import Transaction
     from napari_genselfdiff.annotation.labelling import Ids
+    from napari_genselfdiff.annotation.schema import OperationRecord
 
 MAX_BOXES = 64
 
@@ -159,6 +160,18 @@ class Staging:
                 new[at[0] - y, at[1] - x] = self._coverage[at]
             for key, data in coverage.encode((y, x, 0), old, new):
                 self.transaction.put(key, data)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """An operation that lies ready beside the annotations; ``changed`` pixels would be different.
+
+    It fits what was stored when it was staged, and nothing of it is shown or stored yet.
+    """
+
+    transaction: Transaction
+    meta: OperationRecord
+    changed: int
 
 
 def read_window(arrays: TaskArrays, region: Region) -> Window:

@@ -68,11 +68,15 @@ class ReadyChunks:
 
 
 class Transaction:
-    """An operation being written; :meth:`finish` or nothing. Each chunk may be put once."""
+    """An operation being written; :meth:`seal` and :meth:`name`, or nothing.
+
+    Each chunk may be put once.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._partial = root / "journal" / f"{uuid4().hex}.partial"
+        self._sealed = False
         self.ready = ReadyChunks(root)
         self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
 
@@ -82,11 +86,10 @@ class Transaction:
     def __exit__(
         self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None
     ) -> None:
-        """Leave nothing behind unless :meth:`finish` was reached."""
-        if kind is not None:
-            self.ready.remove()
+        """Leave nothing behind unless :meth:`seal` was reached."""
+        if kind is not None or not self._sealed:
             self._abandon_zip()
-        self._partial.unlink(missing_ok=True)
+            self.discard()
 
     def _abandon_zip(self) -> None:
         # Closing writes the directory of the archive, which a full disk refuses again.
@@ -104,12 +107,21 @@ class Transaction:
         self._zip.writestr(f"after/{key}", data or b"")
         self.ready.add(key, data)
 
-    def finish(self, meta: OperationRecord, op_id: int) -> None:
+    def seal(self, meta: OperationRecord) -> None:
         """Complete the operation's file, on the disk itself; it is not committed yet."""
         self._zip.writestr(_META, meta.model_dump_json())
         self._zip.close()
         flush_file(self._partial)
+        self._sealed = True
+
+    def name(self, op_id: int) -> None:
+        """Give the sealed operation its number, under which the record is going to name it."""
         self._partial.replace(operation_path(self._root, op_id))
+
+    def discard(self) -> None:
+        """Take away what was written, if it has no number yet."""
+        self.ready.remove()
+        self._partial.unlink(missing_ok=True)
 
 
 class Journal:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psygnal import Signal, SignalGroup
 
 from napari_genselfdiff.annotation.arrays import TaskArrays
-from napari_genselfdiff.annotation.commit import Staging, bounding_box
+from napari_genselfdiff.annotation.commit import Staged, Staging, bounding_box
 from napari_genselfdiff.annotation.disk import disk_errors
 from napari_genselfdiff.annotation.journal import Journal
 from napari_genselfdiff.annotation.ledger import (
@@ -155,13 +155,25 @@ class JournaledStore:
     ) -> int:
         """Make windows (no two on one chunk) one operation; the pixels it changed, 0 for none."""
         self._check_writable()
-        dropped, op_id = self._record.journal.undone, self._record.journal.last + 1
+        staged = self._stage(task_name, what, windows, region=region, model_hash=model_hash)
+        return 0 if staged is None else self._land(staged)
+
+    def _stage(
+        self,
+        task_name: str,
+        what: str,
+        windows: Iterable[Window],
+        *,
+        region: Region,
+        model_hash: str | None = None,
+    ) -> Staged | None:
+        """Make an operation ready beside the annotations, which stay as they are; None for none."""
         with disk_errors("save the annotations"), self._journal.begin() as transaction:
             staging = Staging(self._arrays[task_name], transaction)
             for window in windows:
                 staging.add(window)
             if not staging.boxes:
-                return 0
+                return None
             staging.finish()
             meta = OperationRecord(
                 what=what,
@@ -174,12 +186,23 @@ class JournaledStore:
                 pixels=dict(staging.pixels),
                 objects=dict(staging.objects),
             )
-            transaction.finish(meta, op_id)
-            self._enact(transaction.ready, with_done(self._record, op_id, meta))
-        self._described[op_id] = meta
+            transaction.seal(meta)
+        return Staged(transaction, meta, staging.changed)
+
+    def _land(self, staged: Staged) -> int:
+        """Make a staged operation real; the pixels it changed."""
+        dropped, op_id = self._record.journal.undone, self._record.journal.last + 1
+        with disk_errors("save the annotations"):
+            try:
+                staged.transaction.name(op_id)
+                self._enact(staged.transaction.ready, with_done(self._record, op_id, staged.meta))
+            except BaseException:
+                staged.transaction.discard()
+                raise
+        self._described[op_id] = staged.meta
         self._make_room(dropped)
-        self._changed(meta)
-        return staging.changed
+        self._changed(staged.meta)
+        return staged.changed
 
     def _enact(self, ready: ReadyChunks, record: StoreRecord) -> None:
         """Commit a record, move its chunks into place, and let the coarser levels follow."""

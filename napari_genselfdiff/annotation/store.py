@@ -16,11 +16,11 @@ import numpy as np
 from napari_genselfdiff.annotation.arrays import ArrayName, TaskArrays, create_task, list_labels
 from napari_genselfdiff.annotation.commit import read_window
 from napari_genselfdiff.annotation.disk import disk_errors
-from napari_genselfdiff.annotation.journaled import JournaledStore, StoreEvents
+from napari_genselfdiff.annotation.journaled import StoreEvents
 from napari_genselfdiff.annotation.labelling import among
 from napari_genselfdiff.annotation.lock import StoreLock
-from napari_genselfdiff.annotation.merge import merge_areas, merge_objects
 from napari_genselfdiff.annotation.place import check_slide, create_store, default_store_path
+from napari_genselfdiff.annotation.predicted import PredictedStore
 from napari_genselfdiff.annotation.pyramid import split
 from napari_genselfdiff.annotation.schema import SlideRecord, TaskRecord, read_record
 from napari_genselfdiff.annotation.settle import edited, settle_objects, settle_outside
@@ -58,12 +58,11 @@ __all__ = [
     "default_store_path",
 ]
 
-_MARGIN = 256  # pixels read around a prediction, for objects across its border
 _FARTHEST = 4096  # pixels around a window searched for the rest of an object
 _BLOCK = 2048  # side of the blocks, whole chunks, in which large regions are worked on
 
 
-class AnnotationStore(JournaledStore):
+class AnnotationStore(PredictedStore):
     """Annotations of one slide; made by :meth:`open` or :meth:`open_read_only`."""
 
     @classmethod
@@ -211,35 +210,6 @@ class AnnotationStore(JournaledStore):
         """Class value and number of pixels of objects, (n, 2); zeros for ids that do not exist."""
         return self._task(task_name).rows(np.asarray(ids, np.uint32))
 
-    def write_prediction(
-        self, task_name: str, window: Window, *, model_hash: str, what: str = "Predict"
-    ) -> Written:
-        """Write what a model says, around everything a person stands behind.
-
-        Parameters
-        ----------
-        window
-            The prediction in pixels of the task's grid. Ids only tell its objects apart; its
-            provenance is not read.
-        model_hash
-            Identity of the model, for the history.
-
-        Returns
-        -------
-        Written
-            How much changed, and how much was kept. Rules: ``merge.merge_objects``.
-        """
-        self._check_writable()
-        arrays = self._task(task_name)
-        new = window.checked(arrays.has_objects).cropped(self._on_grid(arrays, window.region))
-        if arrays.has_objects:
-            around = self.read(task_name, new.region.padded(_MARGIN))
-            after, written = merge_objects(around, new, arrays.rows, self._allocate)
-        else:
-            after, written = merge_areas(self.read(task_name, new.region), new)
-        self._commit(task_name, what, [after], region=new.region, model_hash=model_hash)
-        return written
-
     def write_edit(self, task_name: str, before: Window, after: Window, *, what: str) -> int:
         """Write the difference a user made to a window; rules: ``settle.edited``.
 
@@ -382,13 +352,6 @@ class AnnotationStore(JournaledStore):
             if seen >= areas or margin >= _FARTHEST:
                 return window
             margin *= 2
-
-    def _on_grid(self, arrays: TaskArrays, region: Region) -> Region:
-        """Part of a region on the grid; ConfigError if there is none."""
-        clipped = region.clipped(arrays.shape)
-        if clipped is None:
-            raise ConfigError(f"{region} is outside the task's grid of {arrays.shape} pixels")
-        return clipped
 
 
 def _login() -> str:
