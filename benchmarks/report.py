@@ -50,14 +50,20 @@ class Row:
     high: float | None = None
 
 
+def parser(description: str) -> argparse.ArgumentParser:
+    """Make what reads ``--quick`` and ``--json FILE``, which every benchmark takes."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--quick", action="store_true", help="smaller inputs, fewer repetitions")
+    made.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+    return made
+
+
 def arguments(description: str, *, runs: bool = False) -> argparse.Namespace:
-    """Read ``--quick`` and ``--json FILE``, which every benchmark takes; ``--runs N`` some."""
-    parser = argparse.ArgumentParser(description=description)
+    """Read what every benchmark takes, and ``--runs N`` as some do."""
+    reader = parser(description)
     if runs:
-        parser.add_argument("--runs", type=int, metavar="N", help="another number of runs")
-    parser.add_argument("--quick", action="store_true", help="smaller inputs, fewer repetitions")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
-    return parser.parse_args()
+        reader.add_argument("--runs", type=int, metavar="N", help="another number of runs")
+    return reader.parse_args()
 
 
 def has_screen() -> bool:

@@ -4,7 +4,8 @@ A timer asks to be called every few milliseconds; how late it comes is how long 
 busy. Time spent adding and removing layers and in GL drawing (software, under a virtual screen) is
 taken out of a gap and reported apart, and so are the gaps until both workers have started. The rows
 ``window_gap_cpu_...`` count the processor time of the window's thread only, which neighbours on the
-machine cannot stretch.
+machine cannot stretch. ``--profile`` also prints the ten turns that took most processor time, and
+what ran in them; looking that closely takes time itself, so its gaps are not those to quote.
 """
 
 from __future__ import annotations
@@ -12,32 +13,92 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from report import Row, arguments, finish, has_screen
+from report import Row, finish, has_screen, parser
+from rich.console import Console
+from rich.table import Table
 
 BEAT_MS = 5
+LOOK_S = 0.002  # between two looks at what the window's thread is at
+SHOWN = 10  # turns in the table of the longest
 PLACE = (1100, 900)  # where panning begins (level-0 pixels)
 Gaps = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A turn of the event loop, in milliseconds, and what was seen in it, most often first."""
+
+    wall: float
+    cpu: float
+    apart: dict[str, float]
+    seen: list[tuple[str, int]]
+
+
+class Watcher:
+    """Looks every few milliseconds at what the window's thread is at."""
+
+    def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self._seen: Counter[str] = Counter()
+        self._over = threading.Event()
+        sys.setswitchinterval(LOOK_S / 4)  # or the looks wait for the thread they look at
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def take(self) -> list[tuple[str, int]]:
+        """What was seen since the last call."""
+        seen, self._seen = self._seen, Counter()
+        return seen.most_common(6)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_S):
+            frame = sys._current_frames().get(self._thread)
+            if frame is not None:
+                self._seen[_described(frame)] += 1
+
+
+def _described(leaf: FrameType) -> str:
+    """Name the innermost function of ours and the one that runs in it."""
+    names, frame = [], leaf
+    while frame is not None:
+        path = Path(frame.f_code.co_filename)
+        names.append((path, f"{path.stem}.{frame.f_code.co_name}"))
+        if "napari_genselfdiff" in path.parts:
+            break
+        frame = frame.f_back  # type: ignore[assignment]  # None ends the loop
+    ours = names[-1][1] if "napari_genselfdiff" in names[-1][0].parts else "the window"
+    theirs = [name for path, name in names[:-1] if "napari" in path.parts]
+    return " > ".join(dict.fromkeys([ours, *theirs[-1:], *theirs[:1], names[0][1]]))
 
 
 class Meter:
     """Gaps between turns of the event loop, in milliseconds, by phase; parts of them apart."""
 
-    def __init__(self) -> None:
+    def __init__(self, watcher: Watcher | None = None) -> None:
         from qtpy.QtCore import Qt, QTimer
 
         self.phase = "start"
         self.gaps: Gaps = defaultdict(list)
+        self.turns: list[Turn] = []
+        self._watcher = watcher
         self._apart: dict[str, float] = {}
+        self._is_apart = False
         self._last, self._last_cpu = time.perf_counter(), time.thread_time()
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
@@ -47,26 +108,31 @@ class Meter:
     @contextmanager
     def apart(self, kind: str) -> Iterator[None]:
         """Take the time of a block out of the gap it lies in; blocks in blocks count once."""
-        if self._apart.get("inside"):
+        if self._is_apart:
             yield
             return
         start, cpu = time.perf_counter(), time.thread_time()
-        self._apart["inside"] = 1.0
+        self._is_apart = True
         try:
             yield
         finally:
             spent = time.perf_counter() - start
-            self._apart["inside"] = 0.0
+            self._is_apart = False
             self._apart[kind] = self._apart.get(kind, 0.0) + spent
             self._last_cpu += time.thread_time() - cpu
             self.gaps[kind].append(1e3 * spent)
 
     def _beat(self) -> None:
-        now = time.perf_counter()
-        taken = sum(spent for kind, spent in self._apart.items() if kind != "inside")
-        self.gaps[self.phase].append(1e3 * (now - self._last - taken))
-        cpu = time.thread_time()
-        self.gaps[f"{self.phase}_cpu"].append(1e3 * (cpu - self._last_cpu))
+        now, cpu = time.perf_counter(), time.thread_time()
+        wall = 1e3 * (now - self._last - sum(self._apart.values()))
+        busy = 1e3 * (cpu - self._last_cpu)
+        self.gaps[self.phase].append(wall)
+        self.gaps[f"{self.phase}_cpu"].append(busy)
+        if self._watcher is not None:
+            seen = self._watcher.take()
+            if self.phase == "work":
+                apart = {kind: 1e3 * spent for kind, spent in self._apart.items()}
+                self.turns.append(Turn(wall, busy, apart, seen))
         self._apart, self._last, self._last_cpu = {}, now, cpu
 
 
@@ -87,7 +153,7 @@ def watch_layers_and_drawing(viewer: Any, meter: Meter) -> None:
     canvas._draw_scene = timed(canvas._draw_scene, "drawing")
 
 
-def work_at_once(seconds: float) -> Gaps:
+def work_at_once(seconds: float, *, profile: bool = False) -> Meter:
     """Predict live, refine and pan for some time; the gaps of every phase."""
     import napari
 
@@ -105,7 +171,8 @@ def work_at_once(seconds: float) -> Gaps:
         viewer.window.add_dock_widget(panel, name="Annotate slide", area="right")
         hand, session = Hand(viewer, panel), panel.session
         hand.rest(1.0)
-        meter = Meter()
+        watcher = Watcher() if profile else None
+        meter = Meter(watcher)
         watch_layers_and_drawing(viewer, meter)
         panel.controller.open_slide(str(copy_sample("cmu_small_region", Path(folder))))
         slide = panel.controller.layers.slide
@@ -124,10 +191,12 @@ def work_at_once(seconds: float) -> Gaps:
         meter.phase = "work"
         _pan(hand, seconds)
         meter.phase = "end"
+        if watcher is not None:
+            watcher.stop()
         session.refining.cancel()
         panel.cleanup()
         viewer.close()
-    return meter.gaps
+    return meter
 
 
 def _pan(hand: Any, seconds: float) -> None:
@@ -146,7 +215,10 @@ def _pan(hand: Any, seconds: float) -> None:
 
 def gap_rows(seconds: float) -> list[Row]:
     """Rows of the benchmark `predict`."""
-    gaps = work_at_once(seconds)
+    return _rows(work_at_once(seconds).gaps)
+
+
+def _rows(gaps: Gaps) -> list[Row]:
     names = {"work": "window_gap", "layers": "window_layers", "drawing": "window_drawing"}
     names |= {"start": "window_first_start", "work_cpu": "window_gap_cpu"}
     rows = []
@@ -157,11 +229,28 @@ def gap_rows(seconds: float) -> list[Row]:
     return rows
 
 
+def show_turns(turns: list[Turn]) -> None:
+    """Print the turns that took most processor time, and what ran in them."""
+    table = Table(title="longest turns, ms", show_lines=True)
+    for column in ("processor", "wall", "apart", "seen (looks)"):
+        table.add_column(column)
+    for turn in sorted(turns, key=lambda turn: -turn.cpu)[:SHOWN]:
+        apart = ", ".join(f"{kind} {spent:.0f}" for kind, spent in turn.apart.items())
+        seen = "\n".join(f"{count:3d} {what}" for what, count in turn.seen)
+        table.add_row(f"{turn.cpu:.0f}", f"{turn.wall:.0f}", apart, seen)
+    Console(width=170).print(table)
+
+
 def main() -> None:
-    asked = arguments("How long the window is deaf while everything happens at once.")
+    reader = parser("How long the window is deaf while everything happens at once.")
+    reader.add_argument("--profile", action="store_true", help="say what ran in the longest turns")
+    asked = reader.parse_args()
     if not has_screen():
         raise SystemExit("no screen; run under xvfb-run")
-    finish("window", gap_rows(15 if asked.quick else 60), asked.json)
+    meter = work_at_once(15 if asked.quick else 60, profile=asked.profile)
+    if asked.profile:
+        show_turns(meter.turns)
+    finish("window", _rows(meter.gaps), asked.json)
 
 
 if __name__ == "__main__":
