@@ -20,8 +20,10 @@ from napari_genselfdiff.errors import (
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.correcting import Correcting
 from napari_genselfdiff.session.events import SessionEvents, Status, Tone
+from napari_genselfdiff.session.own_tasks import read_own_tasks
 from napari_genselfdiff.session.predicting import Predicting
 from napari_genselfdiff.session.refining import Refining
+from napari_genselfdiff.session.tasking import Tasking
 from napari_genselfdiff.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Session:
         self._registry, self._make_engine = registry, make_engine
         self._engine: Engine | None = None
         self.profile = profile
+        self.tasking = Tasking(self)
         self.correcting = Correcting(self)
         self.predicting = Predicting(self)
         self.refining = Refining(self)
@@ -269,8 +272,9 @@ class Session:
     # -- task and model -------------------------------------------------------------------------
 
     def tasks(self) -> list[TaskSpec]:
-        """Tasks of the slide's annotations and those everybody starts with."""
-        known = {task.name: task for task in TASKS}
+        """Tasks of the slide's annotations, the user's own, and those everybody starts with."""
+        known = {task.name: task for task in (*read_own_tasks(), *TASKS)}
+        known = {task.name: known[task.name] for task in (*TASKS, *known.values())}
         if self.store is not None:
             known.update(self.store.tasks)
         return list(known.values())

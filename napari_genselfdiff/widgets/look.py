@@ -47,7 +47,7 @@ QPushButton:hover {{ background: #2893A8; }}
 QPushButton:pressed {{ background: #175E6C; }}
 QPushButton:disabled {{ background: rgba(124, 136, 148, 60); color: rgba(124, 136, 148, 200); }}
 """
-_TOOL = f"""
+TOOL = f"""
 QPushButton {{ padding: 6px 4px; border-radius: 4px; }}
 QPushButton:checked {{ background: {ACCENT}; color: white; font-weight: bold; }}
 QPushButton:disabled {{ color: rgba(124, 136, 148, 160); }}
@@ -184,7 +184,7 @@ def tool_button(command: Command, run: Callable[[], object]) -> QPushButton:
     """A button that stays down while its tool is in hand."""
     made = button(command, run)
     made.setCheckable(True)
-    made.setStyleSheet(_TOOL)
+    made.setStyleSheet(TOOL)
     return made
 
 

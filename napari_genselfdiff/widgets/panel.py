@@ -17,6 +17,7 @@ from napari_genselfdiff.widgets.predict_block import PredictBlock
 from napari_genselfdiff.widgets.refine_block import RefineBlock
 from napari_genselfdiff.widgets.slide_block import SlideBlock
 from napari_genselfdiff.widgets.status import StatusFoot
+from napari_genselfdiff.widgets.task_bar import TaskBar
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -46,6 +47,7 @@ class AnnotateSlide(QWidget):
         self.session = Session() if session is None else session
         self.controller = Controller(napari_viewer, self.session)
         self._keys = Keys(napari_viewer, self.controller)
+        self.tasks = TaskBar(self.session, self.controller)
         self.slide = SlideBlock(self.session, self.controller)
         self.predict = PredictBlock(self.session, self.controller)
         self.correct = CorrectBlock(self.session, self.controller)
@@ -76,7 +78,7 @@ class AnnotateSlide(QWidget):
         self.controller.cleanup()
         self.session.events.annotations_changed.disconnect(self._on_annotations)
         self.session.events.refining_changed.disconnect(self._on_refining)
-        for part in (self.slide, self.predict, self.correct, self.refine, self.foot):
+        for part in (self.tasks, self.slide, self.predict, self.correct, self.refine, self.foot):
             part.cleanup()
         self.session.close()
 
@@ -104,6 +106,7 @@ class AnnotateSlide(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(GAP, GAP, GAP, GAP)
         outer.setSpacing(GAP)
+        outer.addWidget(self.tasks)
         outer.addWidget(self._scroll, 1)
         outer.addWidget(self.foot)
         self.setMinimumWidth(WIDTH)

@@ -1,4 +1,4 @@
-"""Block *Predict*: what to look for, with which model, and the one button."""
+"""Block *Predict*: with which model, and the one button."""
 
 from __future__ import annotations
 
@@ -19,23 +19,19 @@ if TYPE_CHECKING:
 
 
 class PredictBlock(Block):
-    """Task, model, Predict."""
+    """Model, Predict."""
 
     def __init__(self, session: Session, controller: Controller) -> None:
         super().__init__("Predict", 2)
         self._session, self._controller = session, controller
-        self.task = QComboBox()
-        self.task.setToolTip("What to look for. Tasks never disturb one another.")
         self.model = QComboBox()
         self.model.setToolTip("Model in use for this task")
-        for box in (self.task, self.model):
-            box.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
-            box.setMinimumContentsLength(8)
-        self.task.activated.connect(self._choose_task)
+        self.model.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.model.setMinimumContentsLength(8)
         self.model.activated.connect(self._choose_model)
-        self.body.addLayout(row(self.task, self.model))
+        self.body.addWidget(self.model)
         self.about = text(small=True)
         self.starter = badge(
             "starter model", "Below Dice 0.78 on its development images: expect to correct a lot."
@@ -55,7 +51,7 @@ class PredictBlock(Block):
         self.body.addLayout(row(self.live, self.hatch, self.copy_button))
         self._models: list[Model] = []
         self._connections = (
-            (session.events.task_changed, self.show_task),
+            (session.events.task_changed, self.show_view),
             (session.events.model_changed, self.show_model),
             (session.events.slide_changed, self.show_view),
             (controller.events.view_changed, self.show_view),
@@ -64,7 +60,6 @@ class PredictBlock(Block):
         )
         for signal, slot in self._connections:
             signal.connect(slot)
-        self.show_task()
         self.show_model()
         self.show_switches()
 
@@ -72,15 +67,6 @@ class PredictBlock(Block):
         """Let go of session and controller."""
         for signal, slot in self._connections:
             signal.disconnect(slot)
-
-    def show_task(self) -> None:
-        """Show the tasks there are and the one worked on."""
-        names = [task.name for task in self._session.tasks()]
-        if names != [self.task.itemText(i) for i in range(self.task.count())]:
-            self.task.clear()
-            self.task.addItems(names)
-        self.task.setCurrentText(self._session.task.name)
-        self.show_view()
 
     def show_model(self) -> None:
         """Show the models there are and the one in use."""
@@ -125,11 +111,6 @@ class PredictBlock(Block):
             return
         clipboard.setText(command)
         self._session.say("Copied: run it in a terminal to get the same labels.", "good")
-
-    def _choose_task(self, index: int) -> None:
-        self._controller.leave()
-        with self._session.attempt():
-            self._session.choose_task(self.task.itemText(index))
 
     def _choose_model(self, index: int) -> None:
         with self._session.attempt():

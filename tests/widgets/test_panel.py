@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,49 +16,11 @@ from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.widgets.commands import TOOLS
 from napari_genselfdiff.widgets.hand import Hand
 from napari_genselfdiff.widgets.panel import AnnotateSlide
-from napari_genselfdiff.widgets.view import look_at
 from tests.session.parts import FakeEngine, make_model, predict, refine_result, tile_done
+from tests.widgets.conftest import VIEW
 
 pytestmark = pytest.mark.qt
 Opened = tuple[Session, FakeEngine]
-VIEW = Region(100, 100, 200, 240)
-
-
-@pytest.fixture(scope="module")
-def viewer(qapp: Any) -> Iterator[Any]:
-    """One shown window for all tests: opening one takes seconds."""
-    import napari
-
-    viewer = napari.Viewer(show=True)
-    viewer.window.resize(1300, 900)
-    yield viewer
-    viewer.close()
-    qapp.processEvents()
-
-
-@pytest.fixture
-def hand(viewer: Any, closed: Opened) -> Iterator[Hand]:
-    """A hand in a shown window without a slide."""
-    panel = AnnotateSlide(viewer, closed[0])
-    dock = viewer.window.add_dock_widget(panel, name="Annotate slide", area="right")
-    hand = Hand(viewer, panel)
-    hand.rest(0.2)
-    yield hand
-    panel.cleanup()
-    viewer.window.remove_dock_widget(dock)
-    panel.deleteLater()
-    hand.rest(0.05)
-
-
-@pytest.fixture
-def looking(hand: Hand, slide_path: Path) -> Hand:
-    """The same with the slide open, seen from near."""
-    hand.panel.controller.open_slide(str(slide_path))
-    slide = hand.panel.controller.layers.slide
-    assert slide is not None
-    look_at(hand.viewer, slide, VIEW)
-    hand.rest(0.5)
-    return hand
 
 
 def test_an_empty_panel_says_how_to_begin(hand: Hand) -> None:
