@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -147,6 +148,14 @@ def list_labels(folder: Path, tasks: list[TaskRecord]) -> None:
     ]
     group = zarr.open_group(LocalStore(folder), path="labels", mode="a", zarr_format=3)
     group.attrs["ome"] = {"version": "0.5", "labels": names}
+
+
+def label_metadata(task: TaskRecord, slide: SlideRecord) -> tuple[str, bytes]:
+    """File within the store that names and colours the classes of a task, and its bytes."""
+    shape = grid_shape((slide.height, slide.width), task.downsample)
+    ome = _image_attributes(task, slide, "classes", len(level_shapes(shape)))
+    root = {"attributes": {"ome": ome}, "zarr_format": 3, "node_type": "group"}
+    return f"labels/{task.spec.name}.classes/zarr.json", json.dumps(root, indent=2).encode()
 
 
 def _image_attributes(

@@ -100,6 +100,34 @@ class ChunkArray:
                 key = f"{self.key}/c/" + "/".join(map(str, block))
                 yield key, self._encode(values) if values.any() else None
 
+    def paste(
+        self, key: str, data: bytes | None, into: NDArray[Any], corner: tuple[int, ...]
+    ) -> None:
+        """Put what a chunk file holds (None: zeros) into the values of a rectangle.
+
+        Parameters
+        ----------
+        key
+            Name of the chunk within the store.
+        data
+            Its bytes.
+        into
+            Values of the rectangle, changed where the chunk covers it.
+        corner
+            Where the rectangle begins in the array.
+
+        Raises
+        ------
+        StoreCorruptError
+            If the bytes are not a whole chunk of this array.
+        """
+        block = tuple(int(part) for part in key.removeprefix(f"{self.key}/c/").split("/"))
+        chunk = np.zeros(self.chunks, self._dtype) if data is None else self._decode(block, data)
+        index = tuple(slice(c, c + n) for c, n in zip(corner, into.shape, strict=True))
+        for found, place, part in self._parts(index):
+            if found == block:
+                into[place] = chunk[part]
+
     def _parts(self, index: Slices) -> Iterator[tuple[tuple[int, ...], Slices, Slices]]:
         """Chunks of a rectangle: number, its place in the rectangle, its part of the chunk."""
         ranges = [
@@ -144,6 +172,9 @@ class ChunkArray:
             return None
         except OSError as err:
             raise StoreError(f"cannot read the annotations ({path}): {err.strerror}") from err
+        return self._decode(block, data)
+
+    def _decode(self, block: tuple[int, ...], data: bytes) -> NDArray[Any]:
         chunk = np.empty(self.chunks, self._dtype)
         try:
             # With a place to put it, no more than a chunk is ever unpacked.

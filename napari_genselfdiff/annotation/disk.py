@@ -66,3 +66,11 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
 def remove_tree(folder: Path) -> None:
     """Remove a folder of ours that may be incomplete; nothing happens where it is missing."""
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def append_file(path: Path, data: bytes) -> None:
+    """Add bytes to the end of a file and wait until they are on the disk itself."""
+    with path.open("ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -21,17 +21,19 @@ from napari_genselfdiff.annotation.schema import OperationRecord
 from napari_genselfdiff.errors import StoreCorruptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
 Side = Literal["before", "after"]
 MAX_CHUNK_BYTES = 4 * 2**20  # no chunk of ours is larger, so a header that says so is damaged
+MAX_STEPS = 5000  # undo steps kept, whatever their size
 _META = "operation.json"
 _CHUNK_KEY = re.compile(
     r"(labels/[A-Za-z0-9 _-]+\.(classes|objects|provenance)/0|tables/[A-Za-z0-9 _-]+\.\w+)"
     r"/c(/[0-9]{1,9}){2,3}"
+    r"|labels/[A-Za-z0-9 _-]+\.classes/zarr\.json"  # colours and names of the classes
 )
 
 
@@ -161,18 +163,24 @@ class Journal:
             raise
         return ready
 
-    def restore(self, op_ids: Iterable[int]) -> list[str]:
-        """Put back chunks that differ from what the last of these operations wrote; their names."""
+    def restore(self, sides: Iterable[tuple[int, Side]]) -> list[str]:
+        """Put back chunks that differ from what the first of these that has them says; their names.
+
+        Parameters
+        ----------
+        sides
+            Operations with the side of each that should be on disk, those first that count most.
+        """
         seen: set[str] = set()
         ready, repaired = ReadyChunks(self._root), []
         try:
-            for op_id in op_ids:
+            for op_id, side in sides:
                 with _OperationFile(operation_path(self._root, op_id)) as archive:
-                    for key in _keys(archive, "after"):
+                    for key in _keys(archive, side):
                         if key in seen:
                             continue
                         seen.add(key)
-                        path, data = self._root / key, _member(archive, f"after/{key}") or None
+                        path, data = self._root / key, _member(archive, f"{side}/{key}") or None
                         if (path.read_bytes() if path.exists() else None) != data:
                             ready.add(key, data)
                             repaired.append(key)
@@ -180,6 +188,17 @@ class Journal:
         finally:
             ready.remove()
         return repaired
+
+    def sides(self, op_id: int, name: str) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+        """Name, bytes before and bytes after of every chunk of an operation below ``name``.
+
+        StoreCorruptError if its file is damaged.
+        """
+        with _OperationFile(operation_path(self._root, op_id)) as archive:
+            for key in _keys(archive, "before"):
+                if key.startswith(name):
+                    before = _member(archive, f"before/{key}") or None
+                    yield key, before, _member(archive, f"after/{key}") or None
 
     def clean(self, keep: Iterable[int]) -> None:
         """Remove everything but the files of these operations."""
@@ -193,18 +212,21 @@ class Journal:
                 entry.unlink(missing_ok=True)
 
     def over_quota(self, done: tuple[int, ...], quota: int) -> tuple[int, ...]:
-        """Oldest of the done operations that must go for the journal to fit ``quota`` bytes.
+        """Oldest of the done operations that must go; the newest is never among them.
 
-        The newest is never among them.
+        They go once there are more than MAX_STEPS, or more than ``quota`` bytes of them, and then
+        a tenth goes at once, so that a user does not hear of it at every step.
         """
         for op_id in done:
             if op_id not in self._sizes:
                 path = operation_path(self._root, op_id)
                 self._sizes[op_id] = path.stat().st_size if path.exists() else 0
-        excess, dropped = sum(self._sizes[op_id] for op_id in done) - quota, 0
-        while excess > 0 and dropped < len(done) - 1:
-            excess -= self._sizes[done[dropped]]
-            dropped += 1
+        total, dropped = sum(self._sizes[op_id] for op_id in done), 0
+        if total > quota or len(done) > MAX_STEPS:
+            most, steps = 0.9 * quota, 0.9 * MAX_STEPS
+            while dropped < len(done) - 1 and (total > most or len(done) - dropped > steps):
+                total -= self._sizes[done[dropped]]
+                dropped += 1
         return done[:dropped]
 
     def forget(self, op_ids: Iterable[int]) -> None:

@@ -1,17 +1,20 @@
-"""The part of a store that makes changes last: commits, undo, redo, recovery after a crash."""
+"""The part of a store that makes changes last: commits, undo, redo."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
+from uuid import uuid4
 
 from psygnal import Signal, SignalGroup
 
 from napari_genselfdiff.annotation.arrays import TaskArrays
 from napari_genselfdiff.annotation.commit import Staged, Staging, bounding_box
 from napari_genselfdiff.annotation.disk import disk_errors
-from napari_genselfdiff.annotation.journal import Journal
+from napari_genselfdiff.annotation.files import Files
+from napari_genselfdiff.annotation.history import History
+from napari_genselfdiff.annotation.journal import MAX_STEPS, Journal
 from napari_genselfdiff.annotation.ledger import (
     operation,
     settled,
@@ -20,12 +23,13 @@ from napari_genselfdiff.annotation.ledger import (
     with_undone,
     without,
 )
+from napari_genselfdiff.annotation.looks import Look, LookArchive, LookKind, look_of
 from napari_genselfdiff.annotation.schema import MAX_ID, OperationRecord, StoreRecord, write_record
-from napari_genselfdiff.errors import ConfigError, StoreCorruptError, StoreError
+from napari_genselfdiff.errors import ConfigError, StoreError
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -35,13 +39,19 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.window import Operation, Window
 
 QUOTA = 2**30  # bytes of undo steps kept
-REPLAYED = 64  # newest operations checked after a crash: what a power cut can have taken back
 
 
 class StoreEvents(SignalGroup):
-    """``changed(task, region of the task's grid)``; ``notice(text)`` for the status line."""
+    """What a store tells.
+
+    ``changed(task, region of the task's grid)``: pixels are others now. ``tasks_changed(task)``:
+    the task is new or its list of classes another one. ``history_changed()``: something was done,
+    undone or can no longer be. ``notice(text)``: one or two sentences a user has to hear at once.
+    """
 
     changed = Signal(str, object)
+    tasks_changed = Signal(str)
+    history_changed = Signal()
     notice = Signal(str)
 
 
@@ -65,10 +75,11 @@ class JournaledStore:
     ) -> None:
         self.path, self.author = path, author
         self.events = StoreEvents()
-        self.recovered = ""
         self.quota = QUOTA
         self._record, self._lock = record, lock
+        self.files = Files(path)
         self._journal = Journal(path)
+        self._look_archive = LookArchive(self.files)
         self._arrays = {n: TaskArrays(path, t, record.slide) for n, t in record.tasks.items()}
         self._described: dict[int, OperationRecord] = {}
 
@@ -92,12 +103,12 @@ class JournaledStore:
         self.close()
 
     @property
-    def history(self) -> list[Operation]:
-        """Operations that can be undone, oldest first, then those that can be redone."""
-        journal = self._record.journal
-        done = [operation(i, self._describe(i), undone=False) for i in journal.done]
-        undone = [operation(i, self._describe(i), undone=True) for i in reversed(journal.undone)]
-        return done + undone
+    def history(self) -> History:
+        """Operations that can be undone, oldest first, then those that can be redone.
+
+        It costs nothing until somebody looks at an operation.
+        """
+        return History(self._record.journal, self._describe)
 
     def model_hashes(self, task_name: str) -> tuple[str, ...]:
         """Models whose predictions the history of a task still holds, the first one first.
@@ -120,29 +131,79 @@ class JournaledStore:
         StoreError
             If the disk refuses or the undo step is damaged; nothing has changed then.
         """
-        self._check_writable()
-        if not self._record.journal.done:
+        done = self._record.journal.done
+        if not done:
+            self._check_writable()
             return None
-        op_id = self._record.journal.done[-1]
-        with disk_errors("undo"):
-            meta = self._describe(op_id)
-            ready = self._journal.ready(op_id, "before")
-            self._enact(ready, with_undone(self._record, meta))
-        self._changed(meta)
-        return operation(op_id, meta, undone=True)
+        (meta,) = self._walk(1, -1)
+        return operation(done[-1], meta, undone=True)
 
     def redo(self) -> Operation | None:
         """Do again what was undone last; None if there is nothing. Errors as for :meth:`undo`."""
-        self._check_writable()
-        if not self._record.journal.undone:
+        undone = self._record.journal.undone
+        if not undone:
+            self._check_writable()
             return None
-        op_id = self._record.journal.undone[-1]
-        with disk_errors("redo"):
+        (meta,) = self._walk(1, 1)
+        return operation(undone[-1], meta, undone=False)
+
+    def go_to(self, op_id: int | None) -> int:
+        """Undo or redo until an operation is the newest one done (None: until all are undone).
+
+        Listeners hear of it once a task, at the end.
+
+        Parameters
+        ----------
+        op_id
+            Number of an operation of the history.
+
+        Returns
+        -------
+        int
+            How many operations were done again; negative for undone.
+
+        Raises
+        ------
+        ConfigError
+            If the history has no such operation; nothing has changed then.
+        StoreError
+            If the disk refuses or an undo step is damaged on the way; what came before that is
+            done, and told.
+        """
+        journal = self._record.journal
+        if op_id is None or op_id in journal.done:
+            at = -1 if op_id is None else journal.done.index(op_id)
+            steps = at + 1 - len(journal.done)
+        elif op_id in journal.undone:
+            steps = len(journal.undone) - journal.undone.index(op_id)
+        else:
+            raise ConfigError(f"the history holds no step {op_id} any more; choose another one")
+        self._walk(abs(steps), 1 if steps > 0 else -1)
+        return steps
+
+    def _walk(self, steps: int, direction: Literal[-1, 1]) -> list[OperationRecord]:
+        """Redo (1) or undo (-1) so many operations; what depends on them follows at the end."""
+        self._check_writable()
+        metas: list[OperationRecord] = []
+        try:
+            for _ in range(steps):
+                metas.append(self._step(direction))  # noqa: PERF401  (those before a failure count)
+        finally:
+            if self._record.journal.applying is None:  # else the disk failed within a step
+                self._follow()
+            if metas:
+                self._changed(*metas)
+        return metas
+
+    def _step(self, direction: Literal[-1, 1]) -> OperationRecord:
+        journal = self._record.journal
+        op_id = journal.undone[-1] if direction > 0 else journal.done[-1]
+        with disk_errors("redo" if direction > 0 else "undo"):
             meta = self._describe(op_id)
-            ready = self._journal.ready(op_id, "after")
-            self._enact(ready, with_redone(self._record, meta))
-        self._changed(meta)
-        return operation(op_id, meta, undone=False)
+            move = with_redone if direction > 0 else with_undone
+            ready = self._journal.ready(op_id, "after" if direction > 0 else "before")
+            self._enact(ready, move(self._record, meta))
+        return meta
 
     def _commit(
         self,
@@ -152,10 +213,13 @@ class JournaledStore:
         *,
         region: Region,
         model_hash: str | None = None,
+        look: LookKind = "none",
     ) -> int:
         """Make windows (no two on one chunk) one operation; the pixels it changed, 0 for none."""
         self._check_writable()
-        staged = self._stage(task_name, what, windows, region=region, model_hash=model_hash)
+        staged = self._stage(
+            task_name, what, windows, region=region, model_hash=model_hash, look=look
+        )
         return 0 if staged is None else self._land(staged)
 
     def _stage(
@@ -166,6 +230,7 @@ class JournaledStore:
         *,
         region: Region,
         model_hash: str | None = None,
+        look: LookKind = "none",
     ) -> Staged | None:
         """Make an operation ready beside the annotations, which stay as they are; None for none."""
         with disk_errors("save the annotations"), self._journal.begin() as transaction:
@@ -175,19 +240,23 @@ class JournaledStore:
             if not staging.boxes:
                 return None
             staging.finish()
-            meta = OperationRecord(
+            meta = self._describing(
                 what=what,
-                who=self.author,
-                when=datetime.now(UTC).isoformat(timespec="seconds"),
                 task=task_name,
                 region=_box(region),
                 boxes=tuple(_box(box) for box in staging.boxes),
                 model_hash=model_hash,
                 pixels=dict(staging.pixels),
                 objects=dict(staging.objects),
+                look=look,
             )
             transaction.seal(meta)
         return Staged(transaction, meta, staging.changed)
+
+    def _describing(self, **facts: Any) -> OperationRecord:
+        """Record of an operation that is made now, by whoever works here."""
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        return OperationRecord(who=self.author, when=when, uid=uuid4().hex, **facts)
 
     def _land(self, staged: Staged) -> int:
         """Make a staged operation real; the pixels it changed."""
@@ -199,20 +268,21 @@ class JournaledStore:
             except BaseException:
                 staged.transaction.discard()
                 raise
+            self._follow()
         self._described[op_id] = staged.meta
         self._make_room(dropped)
         self._changed(staged.meta)
         return staged.changed
 
     def _enact(self, ready: ReadyChunks, record: StoreRecord) -> None:
-        """Commit a record, move its chunks into place, and let the coarser levels follow."""
+        """Commit a record and move its chunks into place; the coarser levels have to follow."""
         try:
             self._save(record)
         except BaseException:
             ready.remove()
             raise
         ready.install()
-        self._follow()
+        self._record = settled(record, clean=False)  # in memory; what is on disk does no harm
 
     def _follow(self, *, align: bool = False) -> None:
         """Rebuild coarser levels where level 0 is ahead; on a full disk later, with a notice."""
@@ -239,45 +309,24 @@ class JournaledStore:
             self._journal.forget(dropped)
             old = self._journal.over_quota(self._record.journal.done, self.quota)
             if old:
+                self._look_archive.add(self._looks_of(old))
                 self._save(without(self._record, old))
                 self._journal.forget(old)
+                for op_id in old:
+                    self._described.pop(op_id, None)
                 self.events.notice.emit(
-                    f"The oldest {len(old)} steps can no longer be undone: undo has its "
-                    f"{self.quota / 2**20:.0f} MB of disk. The annotations are complete."
+                    f"The oldest {len(old)} steps can no longer be undone: undo keeps "
+                    f"{MAX_STEPS:,} steps and {self.quota / 2**20:.0f} MB of disk. The annotations "
+                    "are complete."
                 )
 
-    def _recover(self, *, unclean: bool) -> None:
-        """Finish what was interrupted, check the newest chunks after a crash, clean up."""
-        journal, repaired = self._record.journal, 0
-        with disk_errors("recover the annotations"):
-            if journal.applying is not None:
-                self._journal.ready(journal.applying.op, journal.applying.side).install()
-            if unclean:
-                repaired = self._replay(journal.done[-REPLAYED:])
-            self._journal.clean((*journal.done, *journal.undone))
-        if journal.applying is not None or repaired:
-            self.recovered = "The last step was interrupted; it was completed and nothing is lost."
-        elif unclean:
-            self.recovered = "The program ended unexpectedly; every saved step is there."
-        if journal.applying is not None or self._record.dirty:
-            self._follow(align=True)
-
-    def _replay(self, newest: tuple[int, ...]) -> int:
-        """Put back chunks a power cut took; the number of them."""
-        metas = {}
-        for op_id in reversed(newest):
-            try:
-                metas[op_id] = self._describe(op_id)
-            except StoreCorruptError:
-                break  # older steps end here; the annotations do not depend on them
-        repaired = len(self._journal.restore(metas))
-        if repaired:
-            dirty = {name: list(boxes) for name, boxes in self._record.dirty.items()}
-            for meta in metas.values():
-                dirty.setdefault(meta.task, []).extend(meta.boxes)
-            update = {"dirty": {name: tuple(boxes) for name, boxes in dirty.items()}}
-            self._record = self._record.model_copy(update=update)
-        return repaired
+    def _looks_of(self, op_ids: Iterable[int]) -> Iterator[Look]:
+        """Looks among operations of the journal; steps that are damaged on disk are passed over."""
+        for op_id in op_ids:
+            with suppress(StoreError):
+                look = look_of(op_id, self._describe(op_id))
+                if look is not None:
+                    yield look
 
     def _allocate(self, n: int) -> int:
         """Reserve n object ids, never given out again, and give the first."""
@@ -298,8 +347,17 @@ class JournaledStore:
             self._described[op_id] = self._journal.describe(op_id)
         return self._described[op_id]
 
-    def _changed(self, meta: OperationRecord) -> None:
-        self.events.changed.emit(meta.task, bounding_box([Region(*box) for box in meta.boxes]))
+    def _changed(self, *metas: OperationRecord) -> None:
+        """Tell listeners, once a task."""
+        boxes: dict[str, list[Region]] = {}
+        for meta in metas:
+            boxes.setdefault(meta.task, []).extend(Region(*box) for box in meta.boxes)
+        for task in dict.fromkeys(meta.task for meta in metas if meta.classes is not None):
+            self.events.tasks_changed.emit(task)
+        for task, changed in boxes.items():
+            if changed:
+                self.events.changed.emit(task, bounding_box(changed))
+        self.events.history_changed.emit()
 
     def _check_writable(self) -> None:
         if self._lock is None:

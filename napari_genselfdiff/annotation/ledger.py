@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from napari_genselfdiff.annotation.schema import Applying, JournalRecord, StoreRecord, TaskRecord
 from napari_genselfdiff.annotation.window import Operation
@@ -11,7 +11,9 @@ from napari_genselfdiff.slides.geometry import Region
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from napari_genselfdiff.annotation.schema import OperationRecord
+    from napari_genselfdiff.annotation.schema import Box, OperationRecord
+
+MAX_DIRTY: Final = 256  # boxes whose coarser levels wait; more become one
 
 
 def with_done(record: StoreRecord, op_id: int, meta: OperationRecord) -> StoreRecord:
@@ -78,13 +80,29 @@ def _moved(
     record: StoreRecord, journal: JournalRecord, meta: OperationRecord, sign: int
 ) -> StoreRecord:
     task: TaskRecord = record.tasks[meta.task]
-    update = {
+    update: dict[str, Any] = {
         "pixels": _added(task.pixels, meta.pixels, sign),
         "objects": _added(task.objects, meta.objects, sign),
     }
+    if meta.classes is not None:
+        now = meta.classes.after if sign > 0 else meta.classes.before
+        update["spec"] = task.spec.model_copy(update={"classes": now.classes})
+        update["merged"] = now.merged
+        update["used"] = tuple(sorted({*task.used, *(spec.value for spec in now.classes)}))
     tasks = {**record.tasks, meta.task: task.model_copy(update=update)}
-    dirty = {**record.dirty, meta.task: (*record.dirty.get(meta.task, ()), *meta.boxes)}
+    dirty = dict(record.dirty)
+    if meta.boxes:
+        dirty[meta.task] = _few((*dirty.get(meta.task, ()), *meta.boxes))
     return record.model_copy(update={"tasks": tasks, "journal": journal, "dirty": dirty})
+
+
+def _few(boxes: tuple[Box, ...]) -> tuple[Box, ...]:
+    """These boxes, or one around them all where they are too many to keep."""
+    if len(boxes) <= MAX_DIRTY:
+        return boxes
+    y, x = min(box[0] for box in boxes), min(box[1] for box in boxes)
+    y1, x1 = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
+    return ((y, x, y1 - y, x1 - x),)
 
 
 def _added(totals: Mapping[str, int], moved: Mapping[str, int], sign: int) -> dict[str, int]:

@@ -22,8 +22,9 @@ class StoreLock:
     """The right to write a store, held until :meth:`release` or the end of the process.
 
     The operating system frees the lock when its process dies, however it dies, so a lock left
-    behind on this machine is simply taken over; ``was_stale`` tells that this happened. A note
-    from another machine is believed: a lock cannot be asked across every kind of network drive.
+    behind on this machine is simply taken over; ``left`` is what its owner had noted (with
+    :meth:`note`), None if it was let go. A note from another machine is believed: a lock cannot be
+    asked across every kind of network drive.
 
     Raises
     ------
@@ -42,20 +43,27 @@ class StoreLock:
             except Timeout as err:
                 raise StoreLockedError(_held(store, _read_note(self._note))) from err
         try:
-            self.was_stale = self._take_over(store)
+            self.left = self._take_over(store)
         except BaseException:
             self._lock.release()
             raise
 
-    def _take_over(self, store: Path) -> bool:
-        """Write our note; whether a process that died on this machine had left its own."""
+    def _take_over(self, store: Path) -> dict[str, str] | None:
+        """Write our note; the one of a process that died on this machine, if it had left one."""
         left = _read_note(self._note)
         if left is not None and left["host"] != socket.gethostname():
             raise StoreLockedError(_held(store, left))
-        note = {"pid": os.getpid(), "host": socket.gethostname()}
-        with disk_errors(f"lock the annotations {store.name}"):
+        self.note(**{k: v for k, v in (left or {}).items() if k not in {"pid", "host"}})
+        return left
+
+    def note(self, **facts: object) -> None:
+        """Note something for whoever finds this lock left behind; StoreError if the disk refuses.
+
+        It takes the place of what was noted before. Until then an earlier owner's note is kept.
+        """
+        note = {**facts, "pid": os.getpid(), "host": socket.gethostname()}
+        with disk_errors(f"lock the annotations {self._note.parent.name}"):
             replace_file(self._note, json.dumps(note).encode())
-        return left is not None
 
     def release(self) -> None:
         """Let others write; harmless when called twice."""
@@ -73,7 +81,7 @@ def _read_note(path: Path) -> dict[str, str] | None:
         return None
     if not isinstance(note, dict):
         return None
-    return {"pid": str(note.get("pid", "?")), "host": str(note.get("host", "?"))}
+    return {"pid": "?", "host": "?", **{str(key): str(value) for key, value in note.items()}}
 
 
 def _held(store: Path, note: dict[str, str] | None) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from napari_genselfdiff.annotation.classed import ClassedStore
 from napari_genselfdiff.annotation.commit import read_window
-from napari_genselfdiff.annotation.journaled import JournaledStore
 from napari_genselfdiff.annotation.merge import merge_areas, merge_objects
 from napari_genselfdiff.errors import ConfigError
 
 if TYPE_CHECKING:
-    from napari_genselfdiff.annotation.arrays import TaskArrays
     from napari_genselfdiff.annotation.window import Window, Written
-    from napari_genselfdiff.slides.geometry import Region
 
 _MARGIN = 256  # pixels read around a prediction, for objects across its border
 
 
-class PredictedStore(JournaledStore):
+class PredictedStore(ClassedStore):
     """A store that predictions are written to."""
 
     def write_prediction(
@@ -41,6 +42,7 @@ class PredictedStore(JournaledStore):
         self._check_writable()
         arrays = self._task(task_name)
         new = window.checked(arrays.has_objects).cropped(self._on_grid(arrays, window.region))
+        new = self._in_present_classes(task_name, new)
         if arrays.has_objects:
             around = read_window(arrays, self._on_grid(arrays, new.region.padded(_MARGIN)))
             after, written = merge_objects(around, new, arrays.rows, self._allocate)
@@ -49,9 +51,19 @@ class PredictedStore(JournaledStore):
         self._commit(task_name, what, [after], region=new.region, model_hash=model_hash)
         return written
 
-    def _on_grid(self, arrays: TaskArrays, region: Region) -> Region:
-        """Part of a region on the grid; ConfigError if there is none."""
-        clipped = region.clipped(arrays.shape)
-        if clipped is None:
-            raise ConfigError(f"{region} is outside the task's grid of {arrays.shape} pixels")
-        return clipped
+    def _in_present_classes(self, task_name: str, window: Window) -> Window:
+        """Window with every class a model may know by the value it has here now.
+
+        ConfigError if the model answers with a class these annotations never had.
+        """
+        table, spec = self.present_values(task_name), self.tasks[task_name]
+        classes = table[window.classes]
+        known = np.zeros(256, bool)
+        known[[0, *(c.value for c in spec.classes)]] = True
+        foreign = np.flatnonzero((np.bincount(classes.ravel(), minlength=256) > 0) & ~known)
+        if foreign.size:
+            raise ConfigError(
+                f"the model answers with class {foreign[0]}, which {task_name} does not have in "
+                "these annotations; add its classes first or choose another model"
+            )
+        return replace(window, classes=classes)

@@ -12,13 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from napari_genselfdiff.annotation.disk import disk_errors, replace_file
+from napari_genselfdiff.annotation.migrations import migrated
 from napari_genselfdiff.errors import StoreCorruptError, StoreError
-from napari_genselfdiff.registry.card import Mpp, Record, TaskName, TaskSpec, one_line
+from napari_genselfdiff.registry.card import (
+    ClassSpec,
+    Mpp,
+    Record,
+    TaskName,
+    TaskSpec,
+    one_line,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 ROOT_FILE = "zarr.json"
 MAX_RECORD_BYTES = 16 * 2**20
 MAX_ID = 2**32 - 2
@@ -27,6 +35,8 @@ Side = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Count = Annotated[int, Field(ge=0)]
 Box = tuple[Count, Count, Side, Side]
 ClassKey = Annotated[str, Field(pattern=r"^[0-9]{1,3}$")]
+ClassValue = Annotated[int, Field(ge=1, le=255)]
+Merged = dict[ClassKey, ClassValue]
 
 
 class SlideRecord(Record):
@@ -41,12 +51,32 @@ class SlideRecord(Record):
 
 
 class TaskRecord(Record):
-    """One task: what it is, its grid, and running totals per class value."""
+    """One task: what it is, its grid, and running totals per class value.
+
+    ``merged`` tells into which value each class that is gone was merged; ``used`` lists the values
+    of all classes there ever were, also of those that were undone.
+    """
 
     spec: TaskSpec
     downsample: int = Field(ge=1, le=4096)
     pixels: dict[ClassKey, Count] = Field(default_factory=dict)
     objects: dict[ClassKey, Count] = Field(default_factory=dict)
+    merged: Merged = Field(default_factory=dict)
+    used: tuple[ClassValue, ...] = ()
+
+
+class ClassList(Record):
+    """The classes of a task at one moment of its history; ``merged`` as in :class:`TaskRecord`."""
+
+    classes: tuple[ClassSpec, ...] = Field(min_length=1, max_length=255)
+    merged: Merged = Field(default_factory=dict)
+
+
+class ClassChange(Record):
+    """How an operation changed the classes of its task."""
+
+    before: ClassList
+    after: ClassList
 
 
 class Applying(Record):
@@ -68,7 +98,7 @@ class JournalRecord(Record):
 class StoreRecord(Record):
     """Everything under ``gsd``; ``dirty`` holds boxes whose coarser levels must follow."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     app_version: str
     store_id: str = Field(pattern=r"^[0-9a-f]{32}$")
     created: str
@@ -80,7 +110,11 @@ class StoreRecord(Record):
 
 
 class OperationRecord(Record):
-    """What an operation did: ``boxes`` of the task's grid changed, totals of classes moved."""
+    """What an operation did: ``boxes`` of the task's grid changed, totals of classes moved.
+
+    ``uid`` is its identity wherever its file is; ``look`` says whether a person has seen
+    ``region`` since (or forgotten it again), and is missing in what version 1 wrote.
+    """
 
     what: str
     who: str
@@ -91,6 +125,9 @@ class OperationRecord(Record):
     model_hash: str | None = None
     pixels: dict[ClassKey, int] = Field(default_factory=dict)
     objects: dict[ClassKey, int] = Field(default_factory=dict)
+    uid: str = Field(default="", max_length=64)
+    look: Literal["seen", "forgotten", "none"] | None = None
+    classes: ClassChange | None = None
 
 
 def write_record(folder: Path, record: StoreRecord, *, durable: bool = True) -> None:
@@ -107,7 +144,7 @@ def write_record(folder: Path, record: StoreRecord, *, durable: bool = True) -> 
         "attributes": {"gsd": record.model_dump(mode="json")},
     }
     with disk_errors(f"save the annotations {folder.name}"):
-        replace_file(folder / ROOT_FILE, json.dumps(root, indent=1).encode(), durable=durable)
+        replace_file(folder / ROOT_FILE, json.dumps(root).encode(), durable=durable)
 
 
 def read_record(folder: Path) -> StoreRecord:
@@ -131,12 +168,37 @@ def read_record(folder: Path) -> StoreRecord:
             f"to {SCHEMA_VERSION}; update napari-genselfdiff"
         )
     try:
-        record = StoreRecord.model_validate(values)
+        record = StoreRecord.model_validate(migrated(values))
     except ValidationError as err:
         raise StoreCorruptError(_damaged(path, one_line(err))) from err
+    except (KeyError, TypeError, AttributeError) as err:
+        raise StoreCorruptError(_damaged(path, f"version {version} has no {err}")) from err
     if any(name != task.spec.name for name, task in record.tasks.items()):
         raise StoreCorruptError(_damaged(path, "a task has two names"))
     return record
+
+
+def upgrade_record(folder: Path) -> int | None:
+    """Bring the root record of an older version up to date on disk, a copy of it kept beside it.
+
+    Call with the right to write. Gives the version it had, None if it was of this version already.
+    The copy is ``zarr.json.version-N``; the new record comes into place whole.
+
+    Raises
+    ------
+    StoreCorruptError, StoreError
+        As :func:`read_record`; the old record is then still in place.
+    """
+    path = folder / ROOT_FILE
+    record = read_record(folder)
+    version = _root_attributes(path).get("schema_version")
+    if version == SCHEMA_VERSION:
+        return None
+    with disk_errors(f"keep a copy of {path.name} in its old form"):
+        copy = path.with_name(f"{ROOT_FILE}.version-{version}")
+        replace_file(copy, path.read_bytes(), durable=True)
+    write_record(folder, record)
+    return int(str(version))
 
 
 def _root_attributes(path: Path) -> dict[str, Any]:

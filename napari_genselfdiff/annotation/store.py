@@ -9,22 +9,17 @@ from __future__ import annotations
 import getpass
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from napari_genselfdiff.annotation.arrays import ArrayName, TaskArrays, create_task, list_labels
 from napari_genselfdiff.annotation.commit import read_window
-from napari_genselfdiff.annotation.disk import disk_errors
 from napari_genselfdiff.annotation.journaled import StoreEvents
 from napari_genselfdiff.annotation.labelling import among
 from napari_genselfdiff.annotation.lock import StoreLock
 from napari_genselfdiff.annotation.place import check_slide, create_store, default_store_path
 from napari_genselfdiff.annotation.predicted import PredictedStore
 from napari_genselfdiff.annotation.pyramid import split
-from napari_genselfdiff.annotation.schema import SlideRecord, TaskRecord, read_record
+from napari_genselfdiff.annotation.schema import SlideRecord, read_record, upgrade_record
 from napari_genselfdiff.annotation.settle import edited, settle_objects, settle_outside
-from napari_genselfdiff.annotation.tasks import grid_downsample
 from napari_genselfdiff.annotation.window import (
     ACCEPTED,
     HUMAN,
@@ -35,15 +30,15 @@ from napari_genselfdiff.annotation.window import (
     Written,
 )
 from napari_genselfdiff.errors import ConfigError, StoreError
-from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import zarr
+    import numpy as np
     from numpy.typing import NDArray
 
-    from napari_genselfdiff.registry.card import TaskSpec
+    from napari_genselfdiff.annotation.looks import LookKind
+    from napari_genselfdiff.slides.geometry import Region
 
 __all__ = [
     "ACCEPTED",
@@ -114,8 +109,9 @@ class AnnotationStore(PredictedStore):
         check_slide(path, read_record(path), slide)
         lock = StoreLock(path)
         try:
+            upgrade_record(path)
             store = cls(path, read_record(path), lock, author or _login())
-            store._recover(unclean=lock.was_stale)
+            store._recover(lock.left)
         except BaseException:
             with suppress(StoreError):
                 lock.release()
@@ -127,88 +123,6 @@ class AnnotationStore(PredictedStore):
         """Open annotations to look at them; errors as for :meth:`open`, but no lock is needed."""
         path = Path(path)
         return cls(path, read_record(path), None, _login())
-
-    @property
-    def store_id(self) -> str:
-        """Identity of this store, for ids of its objects elsewhere."""
-        return self._record.store_id
-
-    @property
-    def slide(self) -> SlideRecord:
-        """The slide as the store knows it."""
-        return self._record.slide
-
-    @property
-    def mpp(self) -> float:
-        """Micrometre per level-0 pixel."""
-        return self._record.slide.mpp
-
-    @property
-    def mpp_assumed(self) -> bool:
-        """Whether a person or a default stated the resolution, not the slide."""
-        return self._record.slide.mpp_assumed
-
-    @property
-    def tasks(self) -> dict[str, TaskSpec]:
-        """Tasks by name."""
-        return {name: task.spec for name, task in self._record.tasks.items()}
-
-    def add_task(self, task: TaskSpec) -> None:
-        """Make room for a task; nothing happens if the very same one is there.
-
-        Raises
-        ------
-        ConfigError
-            If another task has that name.
-        """
-        if task.name in self._record.tasks:
-            if self._record.tasks[task.name].spec != task:
-                raise ConfigError(
-                    f"these annotations have another task {task.name!r}; choose another name"
-                )
-            return
-        self._check_writable()
-        downsample = grid_downsample(self.mpp, task.mpp)
-        new = TaskRecord(spec=task, downsample=downsample)
-        tasks = {**self._record.tasks, task.name: new}
-        with disk_errors(f"add the task {task.name}"):
-            create_task(self.path, new, self._record.slide)
-            list_labels(self.path, list(tasks.values()))
-        self._save(self._record.model_copy(update={"tasks": tasks}))
-        self._arrays[task.name] = TaskArrays(self.path, new, self._record.slide)
-
-    def downsample(self, task_name: str) -> int:
-        """Level-0 pixels per pixel of a task's grid, a power of two."""
-        self._task(task_name)
-        return self._record.tasks[task_name].downsample
-
-    def shape(self, task_name: str) -> tuple[int, int]:
-        """Height and width of a task's grid."""
-        return self._task(task_name).shape
-
-    def levels(self, task_name: str, array: ArrayName) -> list[zarr.Array[Any]]:
-        """Read-only pyramid of an array, the task's grid first; areas have no ``objects``."""
-        levels = self._task(task_name).levels
-        if array not in levels:
-            raise ConfigError(f"task {task_name!r} has no array {array!r}, only {sorted(levels)}")
-        return levels[array]
-
-    def read(self, task_name: str, region: Region) -> Window:
-        """Annotations of the part of a region (task's grid) that lies on the slide.
-
-        Raises
-        ------
-        ConfigError
-            If the task is unknown or nothing of the region lies on the slide.
-        StoreCorruptError
-            If the bytes on disk are damaged.
-        """
-        arrays = self._task(task_name)
-        return read_window(arrays, self._on_grid(arrays, region))
-
-    def object_rows(self, task_name: str, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        """Class value and number of pixels of objects, (n, 2); zeros for ids that do not exist."""
-        return self._task(task_name).rows(np.asarray(ids, np.uint32))
 
     def write_edit(self, task_name: str, before: Window, after: Window, *, what: str) -> int:
         """Write the difference a user made to a window; rules: ``settle.edited``.
@@ -239,7 +153,10 @@ class AnnotationStore(PredictedStore):
             if len(outside.ids):
                 around = self._around(task_name, region, outside.ids)
                 result = settle_outside(around, result, outside)
-        return self._commit(task_name, what, [result], region=region)
+        inside = result.cropped(region)
+        vouched = (inside.provenance >= ACCEPTED) & _differs(current, inside)
+        look: LookKind = "seen" if vouched.any() else "none"
+        return self._commit(task_name, what, [result], region=region, look=look)
 
     def accept(self, task_name: str, region: Region, *, what: str = "Accept view") -> int:
         """Vouch for everything in a region, background included; changed pixels.
@@ -251,7 +168,7 @@ class AnnotationStore(PredictedStore):
             window.provenance[window.provenance < ACCEPTED] = ACCEPTED
 
         return self._commit(
-            task_name, what, self._blocks(task_name, region, vouched), region=region
+            task_name, what, self._blocks(task_name, region, vouched), region=region, look="seen"
         )
 
     def clear_to_unknown(
@@ -264,9 +181,8 @@ class AnnotationStore(PredictedStore):
                 if array is not None:
                     array[...] = 0
 
-        return self._commit(
-            task_name, what, self._blocks(task_name, region, cleared), region=region
-        )
+        blocks = self._blocks(task_name, region, cleared)
+        return self._commit(task_name, what, blocks, region=region, look="forgotten")
 
     def write_blocks(
         self,
@@ -291,47 +207,6 @@ class AnnotationStore(PredictedStore):
         self._check_writable()
         return self._allocate(n)
 
-    def known_regions(self, task_name: str, tile: int) -> list[Region]:
-        """Tiles of the grid, on multiples of ``tile``, that hold pixels a person vouches for."""
-        if tile < 1:
-            raise ConfigError(f"a tile of {tile} pixels; at least 1 is needed")
-        arrays = self._task(task_name)
-        found: set[tuple[int, int]] = set()
-        for chunk in arrays.known_chunks():
-            known = arrays.stored["provenance"].read(chunk.slices) >= ACCEPTED
-            rows, columns = np.nonzero(known)
-            tiles = np.stack([(rows + chunk.y) // tile, (columns + chunk.x) // tile])
-            found.update(map(tuple, np.unique(tiles, axis=1).T.tolist()))
-        boxes = (
-            Region(y * tile, x * tile, tile, tile).clipped(arrays.shape) for y, x in sorted(found)
-        )
-        return [box for box in boxes if box is not None]
-
-    def annotated_blocks(self, task_name: str, side: int) -> list[Region]:
-        """Blocks of the grid, on multiples of ``side`` (of 512), of which anything is known."""
-        return self._task(task_name).annotated(side)
-
-    def summary(self, task_name: str) -> dict[str, Any]:
-        """Totals of a task, kept up to date with every step (nothing is read but the coverage map).
-
-        Returns
-        -------
-        dict
-            ``pixels``: of each provenance (unknown, model, accepted, human); ``classes``: pixels
-            of each class by name; ``objects``: objects of each class by name (empty for areas).
-        """
-        arrays, task = self._task(task_name), self._record.tasks[task_name]
-        model, accepted, human = arrays.coverage_totals()
-        unknown = arrays.shape[0] * arrays.shape[1] - model - accepted - human
-        names = {str(spec.value): spec.name for spec in task.spec.classes}
-        return {
-            "pixels": {"unknown": unknown, "model": model, "accepted": accepted, "human": human},
-            "classes": {name: task.pixels.get(value, 0) for value, name in names.items()},
-            "objects": {name: task.objects.get(value, 0) for value, name in names.items()}
-            if arrays.has_objects
-            else {},
-        }
-
     def _blocks(
         self, task_name: str, region: Region, change: Callable[[Window], None]
     ) -> Iterator[Window]:
@@ -352,6 +227,14 @@ class AnnotationStore(PredictedStore):
             if seen >= areas or margin >= _FARTHEST:
                 return window
             margin *= 2
+
+
+def _differs(a: Window, b: Window) -> NDArray[np.bool_]:
+    """Pixels at which two windows of one region are not the same."""
+    differs: NDArray[np.bool_] = (a.classes != b.classes) | (a.provenance != b.provenance)
+    if a.objects is not None and b.objects is not None:
+        differs |= a.objects != b.objects
+    return differs
 
 
 def _login() -> str:

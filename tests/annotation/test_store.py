@@ -334,7 +334,7 @@ def test_damaged_root_is_refused_and_left_alone(store: AnnotationStore, text: st
 def test_newer_version_is_refused_as_such(store: AnnotationStore) -> None:
     store.close()
     root = store.path / "zarr.json"
-    root.write_text(root.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    root.write_text(root.read_text().replace('"schema_version": 2', '"schema_version": 3'))
     with pytest.raises(StoreError, match="update napari-genselfdiff"):
         open_store(store.path)
 
