@@ -14,6 +14,7 @@ from zarr.abc.store import (
 )
 
 from napari_genselfdiff.errors import SlideError
+from napari_genselfdiff.slides.levels import tile_pool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -57,7 +58,10 @@ class LevelStore(Store):
             level, row, column = place
             tile = level.cache.get((level, row, column))
             if tile is None:
-                tile = await asyncio.to_thread(level.tile, row, column)
+                # Not zarr's own threads: a level that is zarr itself waits there for more of them,
+                # and with as many tiles as threads everything would wait for ever.
+                loop = asyncio.get_running_loop()
+                tile = await loop.run_in_executor(tile_pool(), level.tile, row, column)
             buffer = prototype.buffer.from_array_like(tile.reshape(-1).view("B"))
         return buffer if byte_range is None else buffer[_range(byte_range, len(buffer))]
 

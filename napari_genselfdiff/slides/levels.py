@@ -158,7 +158,7 @@ class Level(ABC):
             else:
                 paste(place, tile)
         if parallel and len(missing) >= _PARALLEL_FROM:
-            for _ in _pool().map(paste, missing):
+            for _ in tile_pool().map(paste, missing):
                 pass
         else:
             for place in missing:
@@ -216,6 +216,6 @@ def zarr_arrays(levels: tuple[Level, ...]) -> tuple[Any, ...]:
 
 
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
+def tile_pool() -> ThreadPoolExecutor:
     """Threads that decode tiles; the codecs release the interpreter lock."""
     return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="slide-tiles")

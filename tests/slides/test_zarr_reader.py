@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -171,3 +173,17 @@ def test_other_pixels_are_another_slide(small: Path, tmp_path: Path) -> None:
     with open_slide(small) as one, open_slide(other) as two:
         assert one.hash != two.hash
         assert len(one.hash) == len(two.hash) == 64
+
+
+def test_more_tiles_than_threads_are_read_at_once(tmp_path: Path) -> None:
+    path = write_ome(tmp_path / "wide.zarr", [np.full((40, 20_000, 3), 7, np.uint8)], "yxc")
+    read = (
+        "import sys; from pathlib import Path\n"
+        "from napari_genselfdiff.slides.slide import open_slide\n"
+        "print(int(open_slide(Path(sys.argv[1])).levels[0][:].max()))"
+    )
+    # A process of its own: reads that wait for each other would never end here.
+    done = subprocess.run(
+        [sys.executable, "-c", read, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.strip() == "7", done.stderr
