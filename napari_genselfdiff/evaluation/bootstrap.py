@@ -63,6 +63,34 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def crossed_interval(
+    table: NDArray[np.float64], seed: int = 0, *, rounds: int = ROUNDS, share: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the mean of ``(groups, images)`` where both might have been others.
+
+    Groups (such as the subsets of labels a model learned from) and images are drawn anew with
+    replacement, each by itself, ``rounds`` times: a row or column comes or stays away as a whole
+    (the "pigeonhole" bootstrap, Owen 2007). An axis of length 1 adds nothing, so that with one
+    image and one group there is no spread: (NaN, NaN). Undefined values are left out.
+    """
+    if table.ndim != 2 or not table.size:
+        raise ConfigError(f"scores of groups x images are needed, got shape {table.shape}")
+    if table.size == 1 or np.isnan(table).all():
+        return math.nan, math.nan
+    groups, images = table.shape
+    known = ~np.isnan(table)
+    values = np.where(known, table, 0.0)
+    means = []
+    for rng, n in _chunks(table.size, rounds, seed):
+        g = rng.multinomial(groups, np.full(groups, 1 / groups), n).astype(np.float64)
+        i = rng.multinomial(images, np.full(images, 1 / images), n).astype(np.float64)
+        total = np.einsum("ng,gi,ni->n", g, values, i, optimize=True)
+        count = np.einsum("ng,gi,ni->n", g, known.astype(np.float64), i, optimize=True)
+        means.append(total[count > 0] / count[count > 0])
+    low, high = np.quantile(np.concatenate(means), [(1 - share) / 2, (1 + share) / 2])
+    return float(low), float(high)
+
+
 def paired_difference(
     a: Sequence[float], b: Sequence[float], seed: int = 0, *, rounds: int = ROUNDS
 ) -> PairedDifference:

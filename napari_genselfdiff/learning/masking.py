@@ -67,7 +67,7 @@ class Masking:
 
     def damage(self, images: Tensor, indices: Sequence[int]) -> Damaged:
         """Images with patches hidden, at a random timestep each."""
-        return self._hide(images, indices, None)
+        return self.hide(images, indices, None)
 
     def score(self, answer: Tensor, damaged: Damaged) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss over the whole image per sample, ``(B,)``: structural dissimilarity or L2."""
@@ -81,14 +81,15 @@ class Masking:
         self, model: nn.Module, images: Tensor, indices: Sequence[int], *, share: float = 0.25
     ) -> tuple[Tensor, Tensor]:
         """Images with that share of their patches hidden, and what one pass makes of them."""
-        hidden = self._hide(images, indices, round(share * (self.config.timesteps - 1)))
+        hidden = self.hide(images, indices, round(share * (self.config.timesteps - 1)))
         restored: Tensor = model(hidden.images, hidden.t)
         return hidden.images, restored
 
     def generate(self, model: nn.Module, indices: Sequence[int], shape: tuple[int, ...]) -> None:
         """None: with everything hidden, the network can only answer the mean image."""
 
-    def _hide(self, images: Tensor, indices: Sequence[int], at: int | None) -> Damaged:
+    def hide(self, images: Tensor, indices: Sequence[int], at: int | None) -> Damaged:
+        """Images with patches hidden, at the timestep ``at``, or a random one each."""
         rows, columns = self._grid(images)
         grids, times = [], []
         for index in indices:
