@@ -25,8 +25,8 @@ from napari_genselfdiff.evaluation.pictures import montage_fields
 from napari_genselfdiff.evaluation.report import build_report, table
 from napari_genselfdiff.evaluation.run import Answer, score_folder
 from napari_genselfdiff.learning.corrections import CorrectionTile, pack_tiles
+from napari_genselfdiff.learning.lesson import KEEP, REPLAY, RESERVE
 from napari_genselfdiff.learning.recipe import FinetuneRecipe, data_root
-from napari_genselfdiff.learning.refine import KEEP, REPLAY, RESERVE
 from napari_genselfdiff.learning.sources import left_out, read_list
 from napari_genselfdiff.prediction.picture import segment_picture
 from napari_genselfdiff.prediction.profile import Profile, available_cores

@@ -179,6 +179,7 @@ def _refine(
     from napari_genselfdiff.commands.segment import pick_profile
     from napari_genselfdiff.errors import TrainingError
     from napari_genselfdiff.learning import refine as learning
+    from napari_genselfdiff.learning.before_after import RefinePreview
     from napari_genselfdiff.learning.first import FIRST, is_untrained
     from napari_genselfdiff.learning.refine_config import RefineConfig
     from napari_genselfdiff.registry.registry import Registry
@@ -197,6 +198,9 @@ def _refine(
         for step in learning.refine(request, pick_profile(profile)):
             if isinstance(step, learning.RefineResult):
                 return step
+            if isinstance(step, RefinePreview):
+                console.note(step.sentence)
+                continue
             show(step.done, f"{step.stage}, {wording.duration(step.eta_s)} left")
     raise TrainingError("the refine ended without a model; please report this")
 

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asides:
-    """Known pixels of the tiles that nobody trained on: for tuning, and for the gate."""
+    """Tiles, and the known pixels of them that nobody trained on."""
 
     tiles: Sequence[CorrectionTile]
     tuning: Sequence[NDArray[np.bool_]]
-    held: Sequence[NDArray[np.bool_]]
 
 
 @torch.no_grad()
@@ -54,14 +53,16 @@ def blend(
         for weight, a, b in zip(learnt.parameters(), first, goal, strict=True):
             weight.copy_(torch.lerp(a, b, share))
 
-    chosen, best = min(shares), -1.0
-    for share in sorted(shares, reverse=True):
+    gains: dict[float, float] = {}
+    for share in shares:
         go_to(share)
-        gain = score(learnt, asides.tiles, asides.tuning, index).mean_dice()
-        if gain <= best:
-            continue
+        gains[share] = score(learnt, asides.tiles, asides.tuning, index).mean_dice()
+    # The best first, the farthest among equals; the reserve is asked until one passes.
+    for share in sorted(gains, key=lambda share: (-gains[share], -share)):
+        go_to(share)
         after = score(learnt, reserve, known, index, block=KEEP_BLOCK)
         if not reserve or change_interval(before, after, 0)[0] > -ALLOWED_LOSS / 2:
-            chosen, best = share, gain
+            return share
+    chosen = min(shares)
     go_to(chosen)
     return chosen

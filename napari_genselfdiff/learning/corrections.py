@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_genselfdiff.annotation.class_changes import as_model_knows
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, UNKNOWN
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.learning.data import ArraySource, Labels
@@ -86,7 +87,7 @@ def collect_tiles(
         outer = region.padded(margin).clipped((shape[0], shape[1]))
         if outer is None:
             continue
-        window = store.read(name, outer)
+        window = as_model_knows(store.read(name, outer), card.task)
         place = outer.from_grid(step).to_grid(downsample)
         image = slide.read(place, downsample)
         source = f"{slide.hash[:16]}:{region.y},{region.x}"
@@ -111,11 +112,14 @@ def to_source(
     tile: CorrectionTile, task: TaskSpec, known: NDArray[np.bool_], weight: float
 ) -> ArraySource:
     """A training source of the tile in which only ``known`` pixels teach."""
-    index = class_index(task)[tile.classes]
+    return ArraySource(tile.image, tile.mpp, labels(tile, task, known), weight=weight)
+
+
+def labels(tile: CorrectionTile, task: TaskSpec, known: NDArray[np.bool_]) -> Labels:
+    """Truth of a tile as the network is to answer, of which only ``known`` pixels count."""
     objects = tile.objects if tile.objects is not None else tile.classes
     distance = distance_target(np.unique(objects, return_inverse=True)[1].reshape(objects.shape))
-    truth = Labels(index.astype(np.uint8), distance, known)
-    return ArraySource(tile.image, tile.mpp, truth, weight=weight)
+    return Labels(class_index(task)[tile.classes].astype(np.uint8), distance, known)
 
 
 def class_index(task: TaskSpec) -> NDArray[np.int64]:

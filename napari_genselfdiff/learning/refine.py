@@ -2,49 +2,45 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 import numpy as np
 
-from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.augment import StainJitter
+from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview, most_changed
 from napari_genselfdiff.learning.blend import Asides, blend
 from napari_genselfdiff.learning.corrections import (
     CorrectionTile,
     class_index,
     class_values,
-    merge_tiles,
     pack_tiles,
-    read_tiles,
     to_source,
-    without,
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
 from napari_genselfdiff.learning.gate import Verdict, best_constant, judge, judge_first
-from napari_genselfdiff.learning.holdout import hold_out
+from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
+from napari_genselfdiff.learning.preview import first_look
 from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.learning.scoring import KEEP_BLOCK, classify, count, score
-from napari_genselfdiff.registry.folder import read_model, with_card, write_model
+from napari_genselfdiff.learning.scoring import KEEP_BLOCK, as_predicted, classify, count, score
+from napari_genselfdiff.registry.folder import with_card, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    import torch
 
     from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.learning.lesson import Lesson
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.folder import Model
 
-CORRECTIONS, KEEP, REPLAY, RESERVE = "corrections", "keep", "replay", "reserve"
-
-TUNING_SHARE = 0.15  # of what is not held out for the gate
+_LEAST_SHARE: Final = 0.4  # of the budget is for learning, however long judging takes
 
 # What a refined model says of itself; everything else of a card it takes from its parent.
 _NOT_INHERITED = {
@@ -92,17 +88,6 @@ class RefineProgress:
 
 
 @dataclass(frozen=True)
-class BeforeAfter:
-    """A held-out place as the old and the new model see it; class values, all ``(h, w)``."""
-
-    image: NDArray[np.uint8]
-    truth: NDArray[np.uint8]
-    known: NDArray[np.bool_]
-    before: NDArray[np.uint8]
-    after: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class RefineResult:
     """The refined model's folder, the verdict on it and a picture; not yet in use."""
 
@@ -120,74 +105,63 @@ def refine(
     profile: Profile,
     *,
     should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[RefineProgress | RefineResult]:
+) -> Iterator[RefineProgress | RefinePreview | RefineResult]:
     """Refine, save and compare; the last item is a :class:`RefineResult`.
 
-    Ends without a result when stopped; nothing is written then. Raises ConfigError when nothing
-    is known, TrainingError when learning diverges; the model in use is never touched.
+    A :class:`RefinePreview` comes after a moment. Ends without a result when stopped; nothing is
+    written then. Raises ConfigError when nothing is known, TrainingError when learning diverges;
+    the model in use is never touched.
     """
-    started = time.perf_counter()
-    config = request.config
+    started, config = time.perf_counter(), request.config
     yield RefineProgress("preparing", 0.0, config.budget_s)
-    current, base = read_model(request.current), read_model(request.base)
-    tiles = merge_tiles(read_tiles(current.path / CORRECTIONS), request.tiles)
-    if not any(tile.known.any() for tile in tiles):
-        raise ConfigError(
-            "there is nothing to learn from yet; correct something or press Accept view first"
-        )
-    if is_untrained(base.card) and not any((tile.classes[tile.known] > 0).any() for tile in tiles):
-        raise ConfigError(
-            f"nothing was drawn for {base.card.task.name} yet, only background; draw a few first"
-        )
-    held = hold_out(tiles, seed=config.seed)
-    rest = [without(tile, mask) for tile, mask in zip(tiles, held, strict=True)]
-    tuning = hold_out(rest, share=TUNING_SHARE, seed=config.seed + 1)
-    taught = [without(tile, mask) for tile, mask in zip(rest, tuning, strict=True)]
-    state, sampler, loop = _prepare(base, taught, config, profile)
-    # The length was planned from two steps; a machine that gets busier must not double the wait.
+    lesson = prepare(request.current, request.base, request.tiles, config.seed)
+    looked = first_look(lesson, config.seed, profile, should_stop=should_stop)
+    yield replace(looked.preview, seconds=time.perf_counter() - started)
+    state, sampler, loop = _begin(lesson, config, profile)
     begun = time.perf_counter()
+    judging_s = looked.s_per_pixel * _pixels_to_judge(lesson, len(config.blends))
+    left = config.budget_s - (begun - started) - judging_s
+    learning_s = max(left, _LEAST_SHARE * config.budget_s)
 
     def elapsed() -> float:
-        return (time.perf_counter() - begun) / config.budget_s
+        """Share of the time, or of the fewest steps, whichever is behind."""
+        steps = state.images_seen / (config.batch * config.fewest_steps)
+        return min((time.perf_counter() - begun) / learning_s, steps)
 
     reports = train(
         state,
         sampler.batch,
         Segmentation(),
         loop,
-        should_stop=lambda: should_stop() or elapsed() > 1,
+        should_stop=lambda: should_stop() or elapsed() >= 1,
         progress=elapsed,
     )
     for report in reports:
         done = max(report.images_seen / report.total_images, elapsed())
-        eta = min(report.eta_s, (1 - elapsed()) * config.budget_s)
-        yield RefineProgress(
-            "learning", 0.9 * min(done, 1), max(eta, 0) + 2, report.images_seen, report.loss
-        )
+        eta = max(config.budget_s - (time.perf_counter() - started), 1.0)
+        yield RefineProgress("learning", 0.9 * min(done, 1), eta, report.images_seen, report.loss)
     if should_stop():
         return
-    yield RefineProgress("comparing", 0.92, 2.0, state.images_seen)
-    asides = Asides(rest, tuning, held)
-    result = _save_and_compare(request, current, base, tiles, asides, state)
+    eta = max(config.budget_s - (time.perf_counter() - started), 1.0)
+    yield RefineProgress("comparing", 0.92, eta, state.images_seen)
+    with as_predicted(profile):
+        result = _save_and_compare(request, lesson, state)
     yield replace(result, seconds=time.perf_counter() - started)
 
 
-def _prepare(
-    base: Model,
-    tiles: Sequence[CorrectionTile],
-    config: RefineConfig,
-    profile: Profile,
+def _begin(
+    lesson: Lesson, config: RefineConfig, profile: Profile
 ) -> tuple[TrainState, PatchSampler, LoopConfig]:
-    """Network, patches and a length that fits the time budget."""
-    task = base.card.task
+    """Network, patches and settings of the loop; the clock, not the images, ends most runs."""
+    task = lesson.base.card.task
     # a tile counts more, the more of it a person changed
     taught = [
-        to_source(tile, task, tile.known, 1.0 + 3.0 * float(tile.human.mean())) for tile in tiles
+        to_source(tile, task, tile.known, 1.0 + 3.0 * float(tile.human.mean()))
+        for tile in lesson.taught
     ]
-    replay = read_tiles(base.path / REPLAY)
     share = config.replay_share / (1 - config.replay_share)
-    weight = share * sum(source.weight for source in taught) / max(len(replay), 1)
-    sources = taught + [to_source(tile, task, tile.known, weight) for tile in replay]
+    weight = share * sum(source.weight for source in taught) / max(len(lesson.replay), 1)
+    sources = taught + [to_source(tile, task, tile.known, weight) for tile in lesson.replay]
     mpp = [source.mpp for source in sources if source.mpp is not None]
     patches = PatchConfig(
         size=config.patch,
@@ -195,10 +169,8 @@ def _prepare(
         skip_glass=False,
         stain=StainJitter(concentration=0.12, offset=0.02, basis=0.02, brightness=0.05),
     )
-    sampler = PatchSampler(sources, patches, config.seed)
-    model = base.load()
     loop = LoopConfig(
-        total_images=config.batch,
+        total_images=config.most_steps * config.batch,
         batch=config.batch,
         lr=config.lr,
         warmup_images=4 * config.batch,
@@ -207,61 +179,49 @@ def _prepare(
         precision=profile.precision,
         seed=config.seed,
     )
-    steps = _steps_in_budget(model, sampler, loop, config)
-    loop = replace(loop, total_images=steps * config.batch)
-    return TrainState.create(model, loop, profile.device), sampler, loop
+    state = TrainState.create(lesson.base.load(), loop, profile.device)
+    return state, PatchSampler(sources, patches, config.seed), loop
 
 
-def _steps_in_budget(
-    model: Segmenter, sampler: PatchSampler, loop: LoopConfig, config: RefineConfig
-) -> int:
-    """How many steps fit the budget, from two steps taken on a copy that is thrown away."""
-    trial = TrainState.create(copy.deepcopy(model), loop)
-    # Two steps: the first pays for memory and kernel set-up.
-    longer = replace(loop, total_images=2 * loop.batch)
-    reports = train(trial, sampler.batch, Segmentation(), longer)
-    times = [time.perf_counter() for _ in reports]
-    step_s = times[1] - times[0]
-    fits = int(0.85 * config.budget_s / step_s)
-    return max(config.fewest_steps, min(config.most_steps, fits))
+def _pixels_to_judge(lesson: Lesson, shares: int) -> int:
+    """Pixels the network sees between learning and the verdict, if one share passes at once."""
+    tiles, reserve, keep = (
+        sum(tile.classes.size for tile in part)
+        for part in (lesson.tiles, lesson.reserve, lesson.keep)
+    )
+    return shares * tiles + 2 * reserve + 2 * (tiles + keep)
 
 
-def _save_and_compare(
-    request: RefineRequest,
-    current: Model,
-    base: Model,
-    tiles: Sequence[CorrectionTile],
-    asides: Asides,
-    state: TrainState,
-) -> RefineResult:
+def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState) -> RefineResult:
     """Write the candidate, read it back, and judge the file as it was read back.
 
     The card gets the verdict afterwards; until then it says that none was reached.
     """
-    card, device = current.card, state.device
-    # channels-last and the device are for training only
-    trained = cast("Segmenter", state.ema.model.to("cpu"))
-    reserve = read_tiles(base.path / RESERVE)
-    index = class_index(card.task)
-    share = blend(trained, base.load(), reserve, asides, index, request.config.blends)
+    card, base, tiles = lesson.current.card, lesson.base, lesson.tiles
+    learnt = cast("Segmenter", state.ema.model)
+    asides = Asides(lesson.rest, lesson.tuning)
+    start = base.load().to(state.device)
+    share = blend(
+        learnt, start, lesson.reserve, asides, class_index(card.task), request.config.blends
+    )
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
-        "parent": current.hash,
+        "parent": lesson.current.hash,
         "notes": f"Refined from {card.name} with {len(tiles)} corrected tiles.",
         **(first_fields(card, tiles) if is_untrained(card) else {}),
         "name": request.name,
         "recipe": {
             "refine": asdict(request.config),
             "base": origin(card) if is_untrained(card) else base.hash,
-            "device": str(device),
+            "device": str(state.device),
             "blend": share,
         },
         "gate": {"decision": "unjudged"},
         "starter": False,
     }
     extras = pack_tiles(CORRECTIONS, tiles)
-    model = write_model(request.out, fields, trained, extras=extras)
-    verdict, picture = compare(current, model, base, tiles, asides.held, request.config.seed)
+    model = write_model(request.out, fields, learnt.to("cpu"), extras=extras)
+    verdict, picture = compare(lesson, model, request.config.seed, state.device)
     with_card(model, gate=asdict(verdict))
     return RefineResult(
         model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)
@@ -269,47 +229,27 @@ def _save_and_compare(
 
 
 def compare(
-    current: Model,
-    candidate: Model,
-    base: Model,
-    tiles: Sequence[CorrectionTile],
-    held: Sequence[NDArray[np.bool_]],
-    seed: int,
+    lesson: Lesson, candidate: Model, seed: int, device: torch.device
 ) -> tuple[Verdict, BeforeAfter]:
     """Verdict on the candidate, and the held-out place where the two models differ most."""
-    task = candidate.card.task
+    task, tiles, held = candidate.card.task, lesson.tiles, lesson.held
     index, names = class_index(task), [spec.name for spec in task.classes]
-    after = candidate.load()
+    after = candidate.load().to(device)
     answers_new = [classify(after, tile.image) for tile in tiles]
     new = count(answers_new, tiles, held, index, after.n_classes)
-    if is_untrained(current.card):
-        answers_old = best_constant([index[tile.classes] for tile in tiles], held)
-        old = count(answers_old, tiles, held, index, after.n_classes)
+    if is_untrained(lesson.current.card):
+        constant = best_constant([index[tile.classes] for tile in tiles], held)
+        old = count(constant, tiles, held, index, after.n_classes)
         verdict = judge_first(old, new, names, seed=seed)
         answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
     else:
-        before = current.load()
+        before = lesson.current.load().to(device)
         answers_old = [classify(before, tile.image) for tile in tiles]
         old = count(answers_old, tiles, held, index, before.n_classes)
-        keep = read_tiles(base.path / KEEP)
-        everywhere = [tile.known for tile in keep]
-        kept_old = score(before, keep, everywhere, index, block=KEEP_BLOCK)
-        kept_new = score(after, keep, everywhere, index, block=KEEP_BLOCK)
+        everywhere = [tile.known for tile in lesson.keep]
+        kept_old, kept_new = (
+            score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK)
+            for model in (before, after)
+        )
         verdict = judge(old, new, kept_old, kept_new, names, seed=seed)
-    return verdict, _picture(answers_old, answers_new, tiles, held, class_values(task))
-
-
-def _picture(
-    before: Sequence[NDArray[np.int64]],
-    after: Sequence[NDArray[np.int64]],
-    tiles: Sequence[CorrectionTile],
-    held: Sequence[NDArray[np.bool_]],
-    values: NDArray[np.uint8],
-) -> BeforeAfter:
-    """The tile with the most held-out pixels on which the two models disagree."""
-    changed = [int(((a != b) & m).sum()) for a, b, m in zip(before, after, held, strict=True)]
-    best = int(np.argmax(changed))
-    tile = tiles[best]
-    return BeforeAfter(
-        tile.image, tile.classes, held[best], values[before[best]], values[after[best]]
-    )
+    return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))

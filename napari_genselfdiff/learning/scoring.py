@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,14 @@ from napari_genselfdiff.learning.gate import Counts, count_blocks
 from napari_genselfdiff.learning.holdout import BLOCK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.prediction.profile import Profile
 
 KEEP_BLOCK = 128  # pixels; tissue without corrections is judged in larger pieces
 
@@ -25,13 +28,35 @@ KEEP_BLOCK = 128  # pixels; tissue without corrections is judged in larger piece
 def classify(model: Segmenter, image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Most probable channel of every pixel, ``(H, W)``, 0 = background."""
     height, width = image.shape[:2]
-    multiple = model.config.multiple
-    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float() / 127.5 - 1
-    pad = (0, -width % multiple, 0, -height % multiple)
-    x = F.pad(x, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        logits = model(x).logits[0, :, :height, :width]
-    return np.asarray(logits.argmax(0).numpy())
+        logits = model(whole_input(model, image)).logits[0, :, :height, :width]
+    return np.asarray(logits.argmax(0).cpu().numpy())
+
+
+def whole_input(model: Segmenter, image: NDArray[np.uint8]) -> Tensor:
+    """An image ``(H, W, 3)`` as the network takes it, filled up at its lower and right edges.
+
+    ``(1, 3, H', W')`` in [-1, 1] on the model's device.
+    """
+    height, width = image.shape[:2]
+    multiple = model.config.multiple
+    device = next(model.parameters()).device
+    x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(device)
+    pad = (0, -width % multiple, 0, -height % multiple)
+    x = F.pad(x.float() / 127.5 - 1, pad, mode="replicate")
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@contextmanager
+def as_predicted(profile: Profile) -> Iterator[None]:
+    """Answers in this block are computed in the precision in which Predict computes them.
+
+    Nothing is cached, as weights may change inside.
+    """
+    kind = torch.device(profile.device).type
+    is_bf16 = profile.precision == "bf16"
+    with torch.autocast(kind, torch.bfloat16, enabled=is_bf16, cache_enabled=False):
+        yield
 
 
 def count(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.events import Activity
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.engine.job import Job
     from napari_genselfdiff.learning.gate import Decision
-    from napari_genselfdiff.learning.refine import RefineResult
+    from napari_genselfdiff.learning.refine import RefineProgress, RefineResult
     from napari_genselfdiff.learning.refine_config import RefineConfig
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.registry.unfinished import Scratch
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 TILE = 256
 BUDGET_S = 30.0
 FIRST_LONGER = 2.0  # the first model of a task has everything to learn
-AROUND_S = 8.0  # reading, comparing and saving, beside the learning itself
 _STAGES = {
     "preparing": "Preparing",
     "learning": "Learning from your corrections",
@@ -85,6 +85,7 @@ class Refining:
         self._running: _Running | None = None
         self.activity: Activity | None = None
         self.losses: list[tuple[int, float]] = []
+        self.preview: RefinePreview | None = None
         self.outcome: Outcome | None = None
         self.budget_s = BUDGET_S
 
@@ -105,7 +106,7 @@ class Refining:
                     "accept what you see, and Refine makes the first one."
                 )
             return Plan(0, 0.0, text, ready=False)
-        seconds = self.budget_s * (1 if model is not None else FIRST_LONGER) + AROUND_S
+        seconds = self.budget_s * (1 if model is not None else FIRST_LONGER)
         checked = wording.counted(tiles, "checked tile")
         does, kept = f"Learns from {checked}", " The old model is kept."
         if model is None:
@@ -143,7 +144,7 @@ class Refining:
         )
         job = session.engine.refine(request, session.profile)
         self._running = _Running(job, model, scratch)
-        self.outcome, self.losses = None, []
+        self.outcome, self.preview, self.losses = None, None, []
         self._report(Activity(_STAGES["preparing"], 0.0, plan.seconds))
         session.say(f"Learning from {wording.counted(plan.tiles, 'checked tile')}; go on working.")
 
@@ -224,7 +225,11 @@ class Refining:
         self._session.refresh_models()
         self._session.events.refining_changed.emit()
 
-    def _on_progress(self, item: Any) -> None:
+    def _on_progress(self, item: RefineProgress | RefinePreview) -> None:
+        if isinstance(item, RefinePreview):
+            self.preview = item
+            self._session.events.refining_changed.emit()
+            return
         if item.loss is not None:
             self.losses.append((item.images_seen, item.loss))
         self._report(Activity(_STAGES.get(item.stage, item.stage), item.done, item.eta_s))
@@ -244,6 +249,7 @@ class Refining:
 
     def _end(self) -> None:
         running, self._running = self._running, None
+        self.preview = None
         if running is not None:
             running.scratch.remove()
         self._report(None)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_genselfdiff.widgets.comparison import Comparison
 from napari_genselfdiff.widgets.drawing import drawn_over, enlarged, pixmap
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from qtpy.QtGui import QMouseEvent
 
+    from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview
     from napari_genselfdiff.session.refining import Outcome
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.widgets.controller import Controller
@@ -57,13 +58,16 @@ class ResultCard(QFrame):
             "#result-card { border: 1px solid rgba(124, 136, 148, 120); border-radius: 4px; }"
         )
         self._session = session
+        self._shown: BeforeAfter | None = None
         outer = QVBoxLayout(self)
         outer.setContentsMargins(8, 8, 8, 8)
         outer.setSpacing(GAP)
         self.verdict = notice("plain")
         self.before, self.after = Picture(self.compare), Picture(self.compare)
         self.comparison: Comparison | None = None
-        pictures = QGridLayout()
+        self._pictures = QWidget()
+        pictures = QGridLayout(self._pictures)
+        pictures.setContentsMargins(0, 0, 0, 0)
         pictures.setSpacing(4)
         for column, (title, picture) in enumerate((("Before", self.before), ("After", self.after))):
             pictures.addWidget(text(title, bold=True), 0, column)
@@ -76,7 +80,7 @@ class ResultCard(QFrame):
             controller.keep_old,
         )
         outer.addWidget(self.verdict)
-        outer.addLayout(pictures)
+        outer.addWidget(self._pictures)
         outer.addWidget(self.numbers)
         outer.addLayout(row(self.use_button, self.keep_button))
         self.hide()
@@ -86,9 +90,35 @@ class ResultCard(QFrame):
         self.setVisible(outcome is not None)
         if outcome is None:
             return
-        verdict, picture = outcome.result.verdict, outcome.result.picture
+        verdict = outcome.result.verdict
         self.verdict.setText(f"{verdict.sentence} {_in_use(outcome)}")
         tint(self.verdict, "good" if verdict.accepted else "warning")
+        self._show_picture(outcome.result.picture)
+        self.numbers.setText(numbers(outcome))
+        self.use_button.setText("Use" if verdict.accepted else "Use anyway")
+        self.use_button.setEnabled(not outcome.in_use)
+        self.keep_button.setText("Go back" if outcome.in_use else "Keep old")
+        back = outcome.old is not None  # there is something to go back to
+        self.keep_button.setEnabled(back if outcome.in_use else not outcome.decided)
+        self._show_choice(is_there=True)
+
+    def show_preview(self, preview: RefinePreview) -> None:
+        """Show what was learnt in the first moment; there is nothing to decide yet."""
+        self.verdict.setText(preview.sentence)
+        tint(self.verdict, "good" if preview.better else "plain")
+        self._show_picture(preview.picture)
+        self._show_choice(is_there=False)
+        self.show()
+
+    def _show_choice(self, *, is_there: bool) -> None:
+        for widget in (self.numbers, self.use_button, self.keep_button):
+            widget.setVisible(is_there)
+
+    def _show_picture(self, picture: BeforeAfter | None) -> None:
+        self._shown = picture
+        self._pictures.setVisible(picture is not None)
+        if picture is None:
+            return
         part = telling_place(picture.before, picture.after, picture.known)
         for label, classes in ((self.before, picture.before), (self.after, picture.after)):
             drawn = drawn_over(
@@ -98,18 +128,11 @@ class ResultCard(QFrame):
                 enlarged(picture.known[part]),
             )
             label.setPixmap(pixmap(drawn, SIDE))
-        self.numbers.setText(numbers(outcome))
-        self.use_button.setText("Use" if verdict.accepted else "Use anyway")
-        self.use_button.setEnabled(not outcome.in_use)
-        self.keep_button.setText("Go back" if outcome.in_use else "Keep old")
-        back = outcome.old is not None  # there is something to go back to
-        self.keep_button.setEnabled(back if outcome.in_use else not outcome.decided)
 
     def compare(self) -> None:
         """Open the place in a window of its own."""
-        outcome = self._session.refining.outcome
-        if outcome is not None:
-            self.comparison = Comparison(outcome.result.picture, self._session.task, self)
+        if self._shown is not None:
+            self.comparison = Comparison(self._shown, self._session.task, self)
             self.comparison.show()
 
 

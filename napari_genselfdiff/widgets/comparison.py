@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_genselfdiff.learning.refine import BeforeAfter
+    from napari_genselfdiff.learning.before_after import BeforeAfter
     from napari_genselfdiff.registry.card import TaskSpec
 
 SIDE: Final = 440

@@ -105,7 +105,10 @@ class RefineBlock(Block):
         self.curve.setVisible(running and len(refining.losses) > 1)
         if running:
             self.curve.show_losses(refining.losses)
-        self.card.show_outcome(refining.outcome)
+        if refining.preview is not None:
+            self.card.show_preview(refining.preview)
+        else:
+            self.card.show_outcome(refining.outcome)
         self.show_plan()
 
     def show_versions(self) -> None:

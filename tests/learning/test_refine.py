@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.learning.blend import Asides, blend
 from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, read_tiles
+from napari_genselfdiff.learning.lesson import CORRECTIONS, RESERVE
 from napari_genselfdiff.learning.refine import (
-    CORRECTIONS,
-    RESERVE,
     RefineProgress,
     RefineRequest,
     RefineResult,
@@ -34,14 +34,6 @@ CONFIG = RefineConfig(
     fewest_steps=40,
     blends=(1.0,),  # a network this small has no other way to unlearn
 )
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that knows the usual tissue; nothing may ever change it."""
-    folder = tmp_path_factory.mktemp("models") / "base"
-    tiny.trained_model(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +60,11 @@ def request(base: Path, out: Path, **changes: object) -> RefineRequest:
 def run(request: RefineRequest) -> RefineResult:
     items = list(refine(request, Profile()))
     assert isinstance(items[-1], RefineResult)
-    progress = items[:-1]
-    assert all(isinstance(item, RefineProgress) for item in progress)
-    done = [item.done for item in progress if isinstance(item, RefineProgress)]
+    progress = [item for item in items[:-1] if isinstance(item, RefineProgress)]
+    previews = [item for item in items if isinstance(item, RefinePreview)]
+    assert len(previews) == 1
+    assert len(progress) + 1 == len(items) - 1
+    done = [item.done for item in progress]
     assert done == sorted(done)
     return items[-1]
 
@@ -165,7 +159,7 @@ def test_very_few_tiles_work(base: Path, tmp_path: Path, count: int) -> None:
     assert result.picture.image.shape == (128, 128, 3)
 
 
-NOTHING = Asides([], [], [])
+NOTHING = Asides([], [])
 
 
 class TestBlend:

@@ -8,6 +8,7 @@ import pytest
 
 from napari_genselfdiff.annotation.tasks import REGIONS
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.learning.gate import Decision
 from napari_genselfdiff.learning.refine import RefineProgress, RefineRequest
 from napari_genselfdiff.registry.folder import Model, read_model
@@ -192,3 +193,15 @@ def test_a_task_without_a_model_gets_its_first_one(opened: Opened) -> None:
     assert used.card.name == "regions"
     assert "Press Predict" in session.status.text
     assert session.registry.base(used).hash == used.hash
+
+
+def test_a_first_look_is_shown_while_it_learns_and_gone_afterwards(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    look = RefinePreview(better=False, old=0.7, new=0.6, picture=None, seconds=2.0)
+    engine.jobs[-1].on_partial(look)
+    session.poll()
+    assert session.refining.preview is look
+    finish(session, engine)
+    assert session.refining.preview is None

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
 
+from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.widgets.commands import TOOLS
@@ -161,9 +162,16 @@ def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) ->
     assert looking.panel.refine.progress.isVisible()
     request = engine.requests[-1][1]
     model = make_model(request.out, 5, name=request.name)
-    engine.jobs[-1].on_end("done", refine_result(model, "too_little"))
-    looking.rest(0.2)
+    result = refine_result(model, "too_little")
     card = looking.panel.refine.card
+    engine.jobs[-1].on_partial(RefinePreview(True, 0.61, 0.66, result.picture, 2.1))
+    looking.rest(0.2)
+    assert card.isVisible()
+    assert "first look after 2.1 s" in card.verdict.text()
+    assert card.after.isVisible()
+    assert not card.use_button.isVisible()  # there is nothing to use yet
+    engine.jobs[-1].on_end("done", result)
+    looking.rest(0.2)
     assert card.isVisible()
     assert "0.61 → 0.79" in card.verdict.text()
     assert "95 %" in card.numbers.text()
