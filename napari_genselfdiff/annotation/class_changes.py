@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.schema import TaskRecord
+    from napari_genselfdiff.annotation.window import Window
 
 _HIGHEST = 255
 
@@ -121,6 +122,28 @@ def answers(task: TaskRecord, model: TaskSpec) -> str | None:
     if foreign:
         return f"it knows classes these annotations do not have: {', '.join(foreign)}"
     return None
+
+
+def as_model_knows(window: Window, model: TaskSpec) -> Window:
+    """What a window teaches a model that may not know all of the task's classes.
+
+    A model with one class of objects answers whether there is one, so every class is that class to
+    it. To any other model pixels of a class it does not know are unknown: it could only learn that
+    they are background, which they are not.
+    """
+    known = np.zeros(256, bool)
+    known[[0, *(spec.value for spec in model.classes)]] = True
+    foreign = ~known[window.classes]
+    if not foreign.any():
+        return window
+    seen = window.copy()
+    if seen.objects is not None and model.n_classes == 1:
+        seen.classes[foreign] = model.classes[0].value
+        return seen
+    for array in (seen.classes, seen.objects, seen.provenance):
+        if array is not None:
+            array[foreign] = 0
+    return seen
 
 
 def _dumped(classes: tuple[ClassSpec, ...]) -> list[dict[str, Any]]:

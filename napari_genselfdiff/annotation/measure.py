@@ -60,15 +60,16 @@ def measure(store: AnnotationStore, task_name: str) -> Measures:
     """
     summary = store.summary(task_name)
     pixel_um2 = (store.mpp * store.downsample(task_name)) ** 2
-    known = {name: summary["pixels"][name] for name in ("model", "accepted", "human")}
-    total = sum(known.values())
+    shares = store.shares(task_name)
+    shares.pop("unknown")  # it is of the whole slide
+    total = sum(summary["pixels"].values()) - summary["pixels"]["unknown"]
     return Measures(
         task=task_name,
         classes=tuple(
             ClassMeasure(name, pixels, pixels * pixel_um2, summary["objects"].get(name))
             for name, pixels in summary["classes"].items()
         ),
-        shares={name: pixels / total if total else 0.0 for name, pixels in known.items()},
+        shares=shares,
         annotated_um2=total * pixel_um2,
         mpp_assumed=store.mpp_assumed,
     )

@@ -180,8 +180,11 @@ class Predicting:
 
     def _place(self, region0: Region | None) -> tuple[Region, float]:
         """Region in the model's grid and that grid's downsample, or the reason why not."""
-        slide, _ = self._session.open_store()
+        slide, store = self._session.open_store()
         model = self._session.open_model()
+        problem = store.answers(model.card.task)
+        if problem is not None:
+            raise ConfigError(f"{model.card.name} cannot be used here: {problem}; choose another")
         visible = None if region0 is None else region0.clipped(slide.shape)
         if visible is None:
             raise ConfigError("nothing of the slide is on screen; move it into view")

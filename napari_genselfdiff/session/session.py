@@ -68,6 +68,7 @@ class Session:
         self.model: Model | None = None
         self.model_problem = ""
         self.status = Status("Open a slide to begin.")
+        self._notices: list[str] = []
         self._registry, self._make_engine = registry, make_engine
         self._engine: Engine | None = None
         self.profile = profile
@@ -155,6 +156,9 @@ class Session:
             self.predicting.poll()
         with self.attempt():
             self.refining.poll()
+        if self._notices:  # again: what a verb said of itself must not hide a warning
+            self.say(" ".join(dict.fromkeys(self._notices)), "warning")
+            self._notices.clear()
 
     # -- slide ----------------------------------------------------------------------------------
 
@@ -184,6 +188,8 @@ class Session:
             )
         elif problem is not None:
             self.say(problem, "warning" if self.store is not None else "error")
+        elif self.store is not None and self.store.recovered:
+            self.say(f"Opened {slide.path.name}. {self.store.recovered}", "warning")
         elif slide.warnings:
             self.say(f"Opened {slide.path.name}: {slide.warnings[0]}.", "warning")
         else:
@@ -215,6 +221,9 @@ class Session:
         slide, store = self.slide, self.store
         if store is not None:
             store.events.changed.disconnect(self._on_store_changed)
+            store.events.tasks_changed.disconnect(self._on_tasks_changed)
+            store.events.history_changed.disconnect(self._on_history_changed)
+            store.events.notice.disconnect(self._on_notice)
         self.slide = self.store = self.store_problem = None
         self.events.slide_changed.emit()  # nobody shows what is about to be closed
         if store is not None:
@@ -263,11 +272,30 @@ class Session:
             self.store_problem = wording.sentence(str(err))
         if self.store is not None:
             self.store.events.changed.connect(self._on_store_changed)
+            self.store.events.tasks_changed.connect(self._on_tasks_changed)
+            self.store.events.history_changed.connect(self._on_history_changed)
+            self.store.events.notice.connect(self._on_notice)
         return self.store_problem
 
     def _on_store_changed(self, task_name: str, region: Region) -> None:
         if task_name == self.task.name:
             self.events.annotations_changed.emit(region)
+
+    def _on_tasks_changed(self, task_name: str) -> None:
+        """Take up another list of classes of the task, as after a change of classes is undone."""
+        if self.store is None or task_name != self.task.name:
+            return
+        task = self.store.tasks[task_name]
+        if task != self.task:
+            self.task = task
+            self.events.task_changed.emit()
+
+    def _on_history_changed(self) -> None:
+        self.events.history_changed.emit()
+
+    def _on_notice(self, text: str) -> None:
+        self._notices.append(text)
+        self.say(text, "warning")
 
     # -- task and model -------------------------------------------------------------------------
 

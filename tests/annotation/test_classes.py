@@ -8,7 +8,7 @@ import pytest
 import zarr
 from ome_zarr_models.v05.image_label import ImageLabel
 
-from napari_genselfdiff.annotation.class_changes import added
+from napari_genselfdiff.annotation.class_changes import added, as_model_knows
 from napari_genselfdiff.annotation.schema import TaskRecord
 from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.errors import ConfigError
@@ -155,6 +155,24 @@ def test_a_model_may_know_fewer_classes_but_no_others(store: AnnotationStore) ->
         store.write_prediction("Cells", disks(VIEW, (300, 300, 20), value=9), model_hash="m")
     with pytest.raises(ConfigError, match="another task"):
         store.add_task(grown)
+
+
+def test_classes_a_model_does_not_know_teach_it_nothing_wrong(store: AnnotationStore) -> None:
+    two_classes(store)
+    window = store.read("Cells", VIEW)
+    assert as_model_knows(window, CELLS) is window
+    only_tumour = CELLS.model_copy(update={"classes": CELLS.classes[:1]})
+    seen = as_model_knows(window, only_tumour)  # "is there a cell" is answered for all classes
+    np.testing.assert_array_equal(seen.classes, np.where(window.classes > 0, 1, 0))
+    np.testing.assert_array_equal(seen.provenance, window.provenance)
+    others = tuple(ClassSpec(value=v, name=f"c{v}", color="#009E73") for v in (1, 2))
+    seen = as_model_knows(window, CELLS.model_copy(update={"classes": others}))
+    foreign = window.classes == 7
+    assert foreign.any()
+    assert not seen.provenance[foreign].any()
+    assert not seen.ids[foreign].any()
+    np.testing.assert_array_equal(seen.provenance[~foreign], window.provenance[~foreign])
+    assert window.classes[foreign].all()  # the annotations stay as they are
 
 
 @pytest.mark.parametrize(
