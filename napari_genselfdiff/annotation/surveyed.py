@@ -102,6 +102,17 @@ class SurveyedStore(RecoveringStore):
         )
         return [box for box in boxes if box is not None]
 
+    def coverage(self, task_name: str) -> NDArray[np.int32]:
+        """Pixels of each chunk (512 x 512) of the grid from a model, accepted, and by hand.
+
+        Returns
+        -------
+        ndarray
+            ``(rows, columns, 3)`` int32, a copy; small however large the slide is.
+        """
+        coverage = self._task(task_name).coverage
+        return np.asarray(coverage.read((slice(None), slice(None), slice(None))), np.int32)
+
     def annotated_blocks(self, task_name: str, side: int) -> list[Region]:
         """Blocks of the grid, on multiples of ``side`` (of 512), of which anything is known."""
         return self._task(task_name).annotated(side)

@@ -99,3 +99,18 @@ class Correcting:
             f"Done again: {operation.what}." if operation else "There is nothing to redo."
         )
         return operation
+
+    def go_to(self, op_id: int | None) -> int:
+        """Undo or redo until an operation is the last one done (None: all are undone).
+
+        Returns
+        -------
+        int
+            Operations done again; negative for undone.
+        """
+        _, store = self._session.open_store()
+        steps = store.go_to(op_id)
+        what = "Undone" if steps < 0 else "Done again"
+        said = f"{what}: {wording.counted(abs(steps), 'step')}. The history keeps every one."
+        self._session.say(said if steps else "That is how it is now.")
+        return steps

@@ -36,6 +36,7 @@ class SessionEvents(SignalGroup):
     task_changed = Signal(description="another task, or its list of classes")
     model_changed = Signal(description="another model, or the list of models")
     annotations_changed = Signal(Region, description="pixels of the task's grid")
+    history_changed = Signal(description="a step was done, undone or done again, in any task")
     tile_done = Signal(object, description="a TilePreview of a running prediction")
     predicting_changed = Signal(description="a prediction started, went on or ended")
     refining_changed = Signal(description="a refinement started, went on or ended, or was judged")

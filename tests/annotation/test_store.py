@@ -416,3 +416,15 @@ def test_read_only_folder_is_said_plainly(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StoreError, match="choose another folder"):
         open_store(tmp_path / "x.gsd.zarr")
+
+
+def test_coverage_counts_chunk_by_chunk(store: AnnotationStore) -> None:
+    store.write_prediction("Nuclei", disks(VIEW, (300, 300, 20)), model_hash="m1")
+    store.accept("Nuclei", Region(0, 0, 512, 600))
+    coverage = store.coverage("Nuclei")
+    provenance = whole(store, "Nuclei").provenance
+    assert coverage.shape == (*(-(-side // 512) for side in provenance.shape), 3)
+    for (y, x, source), pixels in np.ndenumerate(coverage):
+        chunk = provenance[y * 512 : y * 512 + 512, x * 512 : x * 512 + 512]
+        assert pixels == (chunk == source + 1).sum()
+    assert coverage[..., 1].sum() == 512 * 600
