@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from napari_genselfdiff.commands import console
+from napari_genselfdiff.commands.slide_job import (
+    Job,
+    Paused,
+    make_workers,
+    segment_one,
+    whole_slide,
+)
 from napari_genselfdiff.errors import ConfigError, GenSelfDiffError
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
-    from napari_genselfdiff.annotation.store import AnnotationStore
-    from napari_genselfdiff.annotation.window import Window, Written
-    from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.prediction.profile import Profile
-    from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
-    from napari_genselfdiff.slides.slide import Slide
 
 STORE_SUFFIX = ".gsd.zarr"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What is done to every slide."""
-
-    model: Model
-    segmenter: Segmenter
-    profile: Profile
-    region: Region | None
-    mpp: float | None
-
-
-@dataclass(slots=True)
-class Count:
-    """What a run did to the annotations of one slide; ``labels`` is their SHA-256, of a region."""
-
-    objects: int = 0
-    kept_objects: int = 0
-    kept_pixels: int = 0
-    labels: str | None = None
-
-    def add(self, written: Written) -> None:
-        """Count what a write had to leave alone."""
-        self.kept_objects += written.kept_objects
-        self.kept_pixels += written.kept_pixels
 
 
 def parse_region(text: str | Region) -> Region:
@@ -86,6 +61,28 @@ GeojsonOption = Annotated[
 ProfileOption = Annotated[
     Path | None, typer.Option(help="Speed settings (JSON); this machine's own, measured once.")
 ]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, max=256, help="Processes for whole slides; one for every core."),
+]
+FreshOption = Annotated[
+    bool, typer.Option("--fresh", help="Discard an unfinished run instead of going on with it.")
+]
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        "--tissue-threshold",
+        min=0.0,
+        max=2.0,
+        help="Optical density above which it is tissue, such as 0.04; found by itself.",
+    ),
+]
+SchedulerOption = Annotated[
+    str | None, typer.Option(help="Address of a dask scheduler, tls://HOST:PORT.", metavar="ADDR")
+]
+TlsOption = Annotated[
+    Path | None, typer.Option(help="Folder of the cluster's certificates.", metavar="DIR")
+]
 
 
 def segment(
@@ -98,9 +95,17 @@ def segment(
     out: OutOption = None,
     geojson: GeojsonOption = None,
     profile: ProfileOption = None,
+    workers: WorkersOption = None,
+    fresh: FreshOption = False,
+    threshold: ThresholdOption = None,
+    scheduler: SchedulerOption = None,
+    tls: TlsOption = None,
 ) -> None:
-    """Segment slides; what a person corrected or accepted is never changed."""
-    paths = [*(slides or []), *(_listed(list_file) if list_file else [])]
+    """Segment slides; what a person corrected or accepted is never changed.
+
+    A whole slide that was interrupted, by whatever, goes on when the same command is given again.
+    """
+    paths = [*(slides or []), *(listed(list_file) if list_file else [])]
     if not paths:
         raise typer.BadParameter("name at least one slide, or a file of names with --list")
     if len(paths) > 1:
@@ -110,42 +115,32 @@ def segment(
         ):
             if path is not None and path.name.endswith(suffix):
                 raise typer.BadParameter(f"{what} must be a folder for {len(paths)} slides")
-    job = _job(model, task, region, mpp, profile)
+    with make_workers(scheduler, tls) as cluster:
+        chosen = pick_profile(profile)
+        whole = whole_slide(chosen, profile is not None, workers, cluster)
+        whole = replace(whole, fresh=fresh, threshold=threshold)
+        job = Job(pick_model(model, task), chosen, region, mpp, whole)
+        failed = _segment_all(paths, job, out, geojson)
+    if failed:
+        raise typer.Exit(console.FAILED)
+
+
+def _segment_all(paths: list[Path], job: Job, out: Path | None, geojson: Path | None) -> int:
+    """Segment one slide after the other; how many failed."""
     failed = 0
     for path in paths:
         try:
-            _segment_one(path, job, _store_path(path, out), geojson)
+            count = segment_one(path, job, store_path(path, out), geojson)
+            console.say(count.sentence)
+        except Paused as err:
+            console.note(str(err))
+            return failed + 1
         except (GenSelfDiffError, OSError) as err:  # the other slides are still worth doing
             console.complain(
                 f"{path}: {console.reason(err)}" if len(paths) > 1 else console.reason(err)
             )
             failed += 1
-    if failed:
-        raise typer.Exit(console.FAILED)
-
-
-def open_task(store: AnnotationStore, model: Model) -> TaskSpec:
-    """Give the task of the annotations that a model answers; it is added if it is new there.
-
-    Raises
-    ------
-    ConfigError
-        If the annotations have a task of that name with other classes.
-    """
-    from napari_genselfdiff.annotation.tasks import TASKS
-
-    wanted = model.card.task
-    known = {task.name: task for task in TASKS} | store.tasks
-    task = known.get(wanted.name, wanted)
-    if task.kind != wanted.kind or {c.value for c in task.classes} != {
-        c.value for c in wanted.classes
-    }:
-        raise ConfigError(
-            f"the model {model.card.name} answers another task {wanted.name!r} than the "
-            f"annotations {store.path.name} hold; use a model of that task or another --out"
-        )
-    store.add_task(task)
-    return task
+    return failed
 
 
 def pick_model(name: str, task: str | None) -> Model:
@@ -177,14 +172,7 @@ def pick_profile(path: Path | None) -> Profile:
     return default_profile() if path is None else read_profile(path)
 
 
-def _job(
-    name: str, task: str | None, region: Region | None, mpp: float | None, profile: Path | None
-) -> Job:
-    model = pick_model(name, task)
-    return Job(model, model.load(), pick_profile(profile), region, mpp)
-
-
-def _listed(path: Path) -> list[Path]:
+def listed(path: Path) -> list[Path]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as err:
@@ -193,130 +181,9 @@ def _listed(path: Path) -> list[Path]:
     return [Path(name) for name in names if name and not name.startswith("#")]
 
 
-def _store_path(slide: Path, out: Path | None) -> Path:
+def store_path(slide: Path, out: Path | None) -> Path:
     from napari_genselfdiff.annotation.store import default_store_path
 
     if out is None:
         return default_store_path(slide)
     return out if out.name.endswith(STORE_SUFFIX) else out / f"{slide.name}{STORE_SUFFIX}"
-
-
-def _segment_one(path: Path, job: Job, store_path: Path, geojson: Path | None) -> None:
-    from napari_genselfdiff.annotation.store import AnnotationStore
-    from napari_genselfdiff.prediction.tiles import model_downsample
-    from napari_genselfdiff.session import wording
-    from napari_genselfdiff.slides.slide import open_slide
-
-    started = time.perf_counter()
-    with open_slide(path, mpp=job.mpp) as slide:
-        scale = model_downsample(slide.mpp, job.model.card.mpp_range)  # refuses an unknown size
-        store_path.parent.mkdir(parents=True, exist_ok=True)
-        store = AnnotationStore.open(
-            store_path,
-            slide_path=path,
-            slide_hash=slide.hash,
-            shape=slide.shape,
-            mpp=slide.mpp or scale.mpp,
-            mpp_assumed=slide.mpp_assumed,
-        )
-        try:
-            task = open_task(store, job.model)
-            count = _predict(slide, store, task, job)
-            if geojson is not None:
-                write_shapes(store, task.name, _shapes_path(geojson, path), slide, job.model.hash)
-        finally:
-            store.close()
-        for warning in (scale.warning, *slide.warnings):
-            if warning:
-                console.note(f"Careful: {path.name}: {warning}.")
-    found = wording.things(task, count.objects if task.kind == "objects" else None)
-    kept = wording.kept(count.kept_objects, count.kept_pixels, task)
-    took = wording.duration(time.perf_counter() - started)
-    console.say(f"{path.name}: {found} in {took}, in {store_path}. {kept}".rstrip())
-
-
-def _predict(slide: Slide, store: AnnotationStore, task: TaskSpec, job: Job) -> Count:
-    """Write the model's answer into the store, with a record of how it came about."""
-    from napari_genselfdiff.prediction.records import run_record, write_run
-    from napari_genselfdiff.prediction.region import MAX_REGION_PIXELS
-    from napari_genselfdiff.prediction.tiles import model_downsample
-
-    region = None if job.region is None else job.region.clipped(slide.shape)
-    if job.region is not None and region is None:
-        raise ConfigError(
-            f"the region {job.region} lies outside the slide of {slide.shape[0]} x "
-            f"{slide.shape[1]} pixels"
-        )
-    scale = model_downsample(slide.mpp, job.model.card.mpp_range)
-    if region is not None and region.to_grid(scale.downsample).area <= MAX_REGION_PIXELS:
-        count, seconds = _predict_region(slide, store, task, job, region)
-    else:
-        count, seconds = _predict_slide(slide, store, task, job)
-    record = run_record(slide, job.model, job.profile, region, seconds, count.labels)
-    write_run(store.path, record)
-    return count
-
-
-def _predict_region(
-    slide: Slide, store: AnnotationStore, task: TaskSpec, job: Job, region: Region
-) -> tuple[Count, dict[str, float]]:
-    import numpy as np
-
-    from napari_genselfdiff.prediction.records import labels_sha256
-    from napari_genselfdiff.prediction.region import segment_region, to_store_window
-
-    done = segment_region(slide, job.model, region, job.profile, segmenter=job.segmenter)
-    window = to_store_window(done, slide.shape, store.downsample(task.name))
-    count = Count(
-        0 if window.objects is None else np.unique(window.objects[window.classes > 0]).size,
-        labels=labels_sha256(window),
-    )
-    count.add(store.write_prediction(task.name, window, model_hash=job.model.hash))
-    return count, dict(done.seconds)
-
-
-def _predict_slide(
-    slide: Slide, store: AnnotationStore, task: TaskSpec, job: Job
-) -> tuple[Count, dict[str, float]]:
-    from napari_genselfdiff.prediction.whole_slide import SlideDone, plan_slide, segment_slide
-    from napari_genselfdiff.session import wording
-
-    count, seconds = Count(), {"total": 0.0}
-
-    def write(window: Window) -> None:
-        count.add(store.write_prediction(task.name, window, model_hash=job.model.hash))
-
-    steps = segment_slide(
-        slide,
-        job.model,
-        job.segmenter,
-        job.profile,
-        write,
-        store_downsample=store.downsample(task.name),
-        plan=plan_slide(slide, job.model.card, job.region),
-    )
-    with console.progress(slide.path.name) as show:
-        for step in steps:
-            if isinstance(step, SlideDone):
-                count.objects, seconds = step.objects, dict(step.seconds)
-            else:
-                left = f"{wording.duration(step.eta_s)} left"
-                show(step.done / max(step.total, 1), left)
-    return count, seconds
-
-
-def write_shapes(
-    store: AnnotationStore, task: str, path: Path, slide: Slide | None, model_hash: str = ""
-) -> int:
-    """Write a task as QuPath GeoJSON; give the number of shapes."""
-    from napari_genselfdiff.annotation.exchange.geojson import write_geojson
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bounds = None if slide is None else slide.bounds
-    return write_geojson(store, task, path, bounds=bounds, provenance={"model": model_hash})
-
-
-def _shapes_path(geojson: Path, slide: Path) -> Path:
-    if geojson.suffix.lower() in (".geojson", ".json"):
-        return geojson
-    return geojson / f"{slide.stem}.geojson"

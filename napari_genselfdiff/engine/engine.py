@@ -79,22 +79,6 @@ class Engine:
         self._predictions = {job.number}
         return job
 
-    def segment(
-        self,
-        slide_path: Path,
-        mpp: float | None,
-        model_path: Path,
-        region0: Region | None,
-        store_downsample: float,
-        profile: Profile | None = None,
-    ) -> Job:
-        """Segment a whole slide (region0 None: its tissue) or a region too large for Predict.
-
-        Partials are SlideProgress and, for whoever owns the store, Window; the result is SlideDone.
-        """
-        arguments = (slide_path, mpp, model_path, region0, store_downsample, profile)
-        return self.submit("training", tasks.segment, *arguments, title="Segment slide")
-
     def refine(self, request: RefineRequest, profile: Profile | None = None) -> Job:
         """Refine a model; partials are RefineProgress, the result is RefineResult."""
         return self.submit("training", tasks.refine, request, profile, title="Refine")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import sys
 import time
-import types
 from collections import deque
-from contextlib import contextmanager
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +18,10 @@ from napari_genselfdiff.engine.messages import (
     Run,
     Stopped,
 )
+from napari_genselfdiff.engine.spawn import without_main
 from napari_genselfdiff.engine.worker import serve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
@@ -102,7 +99,7 @@ class Lane:
             name=f"genselfdiff-{self.name}",
             daemon=True,
         )
-        with _without_main():
+        with without_main():
             process.start()
         theirs.close()
         self._process, self._pipe, self._ready = process, ours, False
@@ -277,17 +274,3 @@ def _death_sentence(code: int | None) -> str:
     else:
         why = f"ended unexpectedly (code {code})"
     return f"its process {why}; nothing that was saved is lost, try again"
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hide the program's main module, which a spawned process would run again from the top.
-
-    The worker needs nothing of it, and a script without a main guard would start itself anew.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.cache import Shelf, TileCache
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import RegionDone
-    from napari_genselfdiff.prediction.whole_slide import SlideDone
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
@@ -116,45 +115,10 @@ def predict(
     return result
 
 
-def segment(
-    context: Context,
-    slide_path: Path,
-    mpp: float | None,
-    model_path: Path,
-    region0: Region | None,
-    store_downsample: float,
-    profile: Profile | None,
-) -> Generator[Any, None, SlideDone | None]:
-    """Segment a slide or a large region; yields windows and SlideProgress, returns SlideDone."""
-    from napari_genselfdiff.prediction.whole_slide import SlideDone, plan_slide, segment_slide
-
-    slide = context.slide(slide_path, mpp)
-    model, segmenter = context.model(model_path)
-    windows: list[Any] = []
-    result: SlideDone | None = None
-    for step in segment_slide(
-        slide,
-        model,
-        segmenter,
-        context.profile(profile),
-        windows.append,
-        store_downsample=store_downsample,
-        plan=plan_slide(slide, model.card, region0),
-        should_stop=context.should_stop,
-    ):
-        yield from windows
-        windows.clear()
-        if isinstance(step, SlideDone):
-            result = step
-        else:
-            yield step
-    return result
-
-
 def refine(
     context: Context, request: RefineRequest, profile: Profile | None
 ) -> Generator[Any, None, RefineResult | None]:
-    """Refine a model; yields RefineProgress, returns RefineResult."""
+    """Refine a model; yields RefineProgress and a RefinePreview, returns RefineResult."""
     import torch
 
     from napari_genselfdiff.learning import refine as learning

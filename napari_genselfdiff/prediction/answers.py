@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
+from scipy import ndimage
 
 from napari_genselfdiff.prediction.instances import (
     area_classes,
     foreground_mask,
+    instances,
     speck_side,
     split_objects,
 )
@@ -91,11 +93,13 @@ class TileReader:
         wanted = around.intersection(self._inside) or region
         return tiles_for(wanted, self.card.tile, self.card.halo)
 
-    def decide(self, tiles: Sequence[Tile], found: Probabilities) -> list[TileAnswer]:
-        """Turn probabilities of a batch into answers."""
-        return [self._decide(tile, found, number) for number, tile in enumerate(tiles)]
+    def decide(
+        self, tiles: Sequence[Tile], found: Probabilities, *, preview: bool = True
+    ) -> list[TileAnswer]:
+        """Turn probabilities of a batch into answers; without a preview their classes are empty."""
+        return [self._decide(tile, found, number, preview) for number, tile in enumerate(tiles)]
 
-    def _decide(self, tile: Tile, found: Probabilities, number: int) -> TileAnswer:
+    def _decide(self, tile: Tile, found: Probabilities, number: int, preview: bool) -> TileAnswer:
         probabilities, distance = found.classes[number], found.distance[number]
         averaged = found.mean is not found.classes
         if not self._inside.contains(tile.padded):
@@ -103,7 +107,9 @@ class TileReader:
         mean = probabilities
         if averaged:
             mean = self._glass_outside(tile, found.mean[number])
-        classes = _classes(probabilities[1:], self.card, self.scale.mpp)
+        classes = np.zeros((0, 0), np.uint8)
+        if preview:
+            classes = _classes(probabilities[1:], self.card, self.scale.mpp)
         return TileAnswer(tile, probabilities, distance, mean, classes)
 
     def _glass_outside(self, tile: Tile, probabilities: Floats) -> Floats:
@@ -142,12 +148,35 @@ def assemble(answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: R
     if any(answer.mean is not answer.probabilities for answer in answers):
         mean = _blended(answers, card, reach, averaged=True)[:-2]
     objects = None
-    classes = _classes(classes_p, card, mpp)
     if card.task.kind == "objects":
-        classes, objects = split_objects(classes > 0, distance, classes_p, card, mpp)
+        classes, objects = instances(_foreground(classes_p), distance, classes_p, card, mpp)
+    else:
+        classes = _classes(classes_p, card, mpp)
     classes = classes[inner]
     confidence = _of_drawn(mean[:, *inner], classes, card)
     return Labels(classes, None if objects is None else objects[inner], confidence)
+
+
+def objects_of(
+    answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: Region, inner: Region
+) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
+    """Classes and objects of an area, of which only what touches ``inner`` matters.
+
+    As :func:`assemble`, but what lies apart from ``inner`` is left out, which no object inside can
+    tell: objects are divided in each connected part of the foreground for itself.
+    """
+    reach = area.padded(card.halo)
+    cut = area.shifted(-reach.y, -reach.x).slices
+    joined = _blended(answers, card, reach)
+    classes = _classes(joined[:-2], card, mpp)
+    if card.task.kind != "objects":
+        return classes[cut], None
+    parts, count = ndimage.label(classes > 0, structure=np.ones((3, 3), np.int8))
+    touching = np.zeros(count + 1, bool)
+    touching[parts[inner.shifted(-reach.y, -reach.x).slices]] = True
+    touching[0] = False
+    classes, objects = split_objects(touching[parts], joined[-2], joined[:-2], card, mpp)
+    return classes[cut], objects[cut]
 
 
 def _blended(
@@ -208,14 +237,20 @@ def _grid_size(places: set[tuple[int, int]]) -> int:
 
 def _classes(probabilities: Floats, card: ModelCard, mpp: float) -> NDArray[np.uint8]:
     """Class value of every pixel from the probabilities ``(C, H, W)`` without background."""
-    background = 1 - probabilities.sum(axis=0)
+    foreground = _foreground(probabilities)
     if card.task.kind == "areas":
-        return area_classes(np.concatenate([background[None], probabilities]), card)
-    mask = foreground_mask(1 - background, card, mpp)
+        return area_classes(np.concatenate([1 - foreground[None], probabilities]), card)
+    mask = foreground_mask(foreground, card, mpp)
     values = np.array([spec.value for spec in card.task.classes], np.uint8)
     if len(values) == 1:
         return np.asarray(mask * values[0])
     return np.asarray(np.where(mask, values[np.argmax(probabilities, axis=0)], np.uint8(0)))
+
+
+def _foreground(probabilities: Floats) -> Floats:
+    """Probability ``(H, W)`` of any class, from those of every class ``(C, H, W)``."""
+    one = len(probabilities) == 1
+    return np.asarray(probabilities[0] if one else probabilities.sum(axis=0))
 
 
 def _of_drawn(probabilities: Floats, classes: NDArray[np.uint8], card: ModelCard) -> Floats:

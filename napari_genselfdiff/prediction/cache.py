@@ -10,22 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zlib
 from contextlib import suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-import numpy as np
-from numcodecs.blosc import Blosc
-
-from napari_genselfdiff.prediction.network import Probabilities
+from napari_genselfdiff.prediction.packing import TileCodec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
+    from napari_genselfdiff.prediction.network import Probabilities
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.tiles import Tile
     from napari_genselfdiff.registry.card import ModelCard
@@ -147,10 +142,7 @@ class Shelf:
         self, cache: TileCache, folder: Path, classes: int, side: int, *, averaged: bool
     ) -> None:
         self._cache, self._folder = cache, folder
-        self._classes, self._averaged = classes, averaged
-        planes = classes + 1 + (classes if averaged else 0)
-        self._shape = planes, side, side
-        self._codec = Blosc(cname="lz4", clevel=1, shuffle=Blosc.SHUFFLE)
+        self._codec = TileCodec(classes, side, averaged=averaged)
 
     def get(self, tile: Tile) -> Probabilities | None:
         """What the network said of a tile, as a batch of one; None if it is not known."""
@@ -158,46 +150,14 @@ class Shelf:
         data = self._cache.read(path)
         if data is None:
             return None
-        values = self._decoded(data)
-        if values is None:
+        found = self._codec.decode(data)
+        if found is None:
             self._cache.forget(path)
-            return None
-        numbers = values.astype(np.float32)[None]
-        n = self._classes
-        classes = _with_background(numbers[:, :n])
-        mean = _with_background(numbers[:, n + 1 :]) if self._averaged else classes
-        return Probabilities(classes, numbers[:, n], mean)
+        return found
 
     def put(self, tile: Tile, found: Probabilities, number: int) -> None:
         """Keep what the network said of one tile of a batch."""
-        # The background is what is left, and is left out.
-        parts = [found.classes[number, 1:], found.distance[number][None]]
-        if self._averaged:
-            parts.append(found.mean[number, 1:])
-        # Exact: the network's answers are rounded to float16 already.
-        values = np.concatenate(parts).astype(np.float16)
-        packed = bytes(self._codec.encode(values))
-        self._cache.write(self._path(tile), zlib.crc32(packed).to_bytes(4, "little") + packed)
+        self._cache.write(self._path(tile), self._codec.encode(found, number))
 
     def _path(self, tile: Tile) -> Path:
         return self._folder / f"{tile.row}_{tile.column}{_SUFFIX}"
-
-    def _decoded(self, data: bytes) -> NDArray[np.float16] | None:
-        """Numbers of a file; None if it is not exactly what :meth:`put` wrote."""
-        packed = data[4:]
-        if zlib.crc32(packed) != int.from_bytes(data[:4], "little") or len(packed) < 16:
-            return None
-        size = int(np.prod(self._shape)) * 2
-        if int.from_bytes(packed[4:8], "little") != size:  # what Blosc would allocate
-            return None
-        try:
-            raw = self._codec.decode(packed)
-        except (RuntimeError, ValueError):
-            return None
-        return np.frombuffer(raw, np.float16).reshape(self._shape).copy()
-
-
-def _with_background(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities ``(1, C, H, W)`` with background first."""
-    rest = 1 - probabilities.sum(axis=1, keepdims=True)
-    return np.concatenate([rest, probabilities], axis=1)

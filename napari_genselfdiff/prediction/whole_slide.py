@@ -1,20 +1,22 @@
 """Segment a whole slide, or a region too large for the memory, block by block.
 
-Blocks lie on a fixed grid. Each is computed with a margin around it; the network still sees every
-tile once, because tiles that the next blocks need are kept. An object belongs to the block that
-holds its first pixel (in reading order) and is handed over whole, with everything around it, so
-that whoever stores the windows never sees a part of an object that is smaller than the margin.
+Blocks lie on a fixed grid. First the network answers for tiles, every tile once, and the answers
+are kept in the run's folder; then a block is decided from the answers in it and a margin around it,
+whoever computed them. An object belongs to the block that holds its first pixel (in reading order)
+and is handed over whole, with everything around it, so that whoever stores the windows never sees a
+part of an object that is smaller than the margin.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.prediction.answers import TileAnswer, TileReader, assemble
+from napari_genselfdiff.prediction.answers import TileAnswer, TileReader, objects_of
+from napari_genselfdiff.prediction.packing import TileCodec
 from napari_genselfdiff.prediction.region import (
     RegionDone,
     Stopwatch,
@@ -22,210 +24,178 @@ from napari_genselfdiff.prediction.region import (
     renumbered,
     to_store_window,
 )
-from napari_genselfdiff.prediction.tiles import (
-    ScaleChoice,
-    Tile,
-    core_size,
-    model_downsample,
-    tiles_for,
-)
-from napari_genselfdiff.slides.geometry import Region, grid_shape
-from napari_genselfdiff.slides.tissue import tissue_mask
+from napari_genselfdiff.prediction.tiles import ScaleChoice, Tile, model_downsample, tile_at
+from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.annotation.runs import RunFolder
     from napari_genselfdiff.annotation.window import Window
     from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.prediction.network import Network
+    from napari_genselfdiff.prediction.plan import Place
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import CarriesCard
     from napari_genselfdiff.registry.card import ModelCard
     from napari_genselfdiff.slides.slide import Slide
 
-    Place = tuple[int, int]
-
-MARGIN = 256  # px of the model's grid: 64 µm at 0.25 µm/px, more than any nucleus
-_BLOCK = 2048
-_TISSUE_MPP = 8.0
+_FIRST_LOOK = 96  # px around a block in which objects are decided at first; most end within
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a run will compute; all regions are in pixels of the model's grid.
+@dataclass(slots=True)
+class Spent:
+    """What a piece of work did: tiles the network answered for, whole objects, seconds by step."""
 
-    ``needs`` are the tiles of each block and its margin, ``last_use`` the block after which a tile
-    is not needed any more.
-    """
-
-    region: Region
-    scale: ScaleChoice
-    blocks: tuple[Region, ...]
-    needs: tuple[tuple[Tile, ...], ...]
-    last_use: dict[Place, int]
-
-    @property
-    def total(self) -> int:
-        """Number of tiles."""
-        return len(self.last_use)
+    tiles: int = 0
+    objects: int = 0
+    stopped: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class SlideProgress:
-    """How far a run is: tiles of the network, and the rest in seconds.
-
-    ``written`` is the part of the store's grid that was just handed over, or None.
-    """
-
-    done: int
-    total: int
-    eta_s: float
-    written: Region | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SlideDone:
-    """A run that reached its end; ``objects`` counts them (0 for areas)."""
-
-    blocks: int
-    tiles: int
-    objects: int
-    seconds: dict[str, float]
-    warning: str | None
-
-
-def plan_slide(
-    slide: Slide, card: ModelCard, region0: Region | None = None, *, block: int = _BLOCK
-) -> Plan:
-    """Decide which blocks and tiles to compute.
-
-    Without ``region0`` it is the whole slide, glass left out.
-
-    Raises
-    ------
-    ConfigError
-        If the region is outside the slide, or the slide's resolution does not fit the model.
-    """
-    scale = model_downsample(slide.mpp, card.mpp_range)
-    inside = Region(0, 0, *slide.shape) if region0 is None else region0.clipped(slide.shape)
-    if inside is None:
-        raise ConfigError(f"{region0} lies outside the slide of {slide.shape} px")
-    region = inside.to_grid(scale.downsample)
-    wanted = _tissue_test(slide, scale) if region0 is None else None
-    core = core_size(card.tile, card.halo)
-    side = max(1, block // core) * core
-    blocks: list[Region] = []
-    needs: list[tuple[Tile, ...]] = []
-    last_use: dict[Place, int] = {}
-    for place in sorted(tiles_for(region, side, 0), key=lambda tile: (tile.row, tile.column)):
-        area = place.core.intersection(region)
-        if area is None:
-            continue
-        around = _around(area, region)
-        tiles = [t for t in _reading_order(around, card) if wanted is None or wanted(t)]
-        if not any(t.core.intersection(area) for t in tiles):
-            continue
-        last_use.update({(t.row, t.column): len(blocks) for t in tiles})
-        blocks.append(area)
-        needs.append(tuple(tiles))
-    return Plan(region, scale, tuple(blocks), tuple(needs), last_use)
-
-
-def segment_slide(
-    slide: Slide,
-    model: CarriesCard,
-    segmenter: Segmenter,
-    profile: Profile,
-    write: Callable[[Window], object],
-    *,
-    store_downsample: float,
-    plan: Plan | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> Iterator[SlideProgress | SlideDone]:
-    """Segment block by block, with bounded memory.
+class SlideWork:
+    """What one worker does for one run: answer for tiles, decide on blocks.
 
     Parameters
     ----------
     slide, model, segmenter, profile
         As for :func:`~napari_genselfdiff.prediction.region.predict_region`.
-    write
-        Called with the labels of each block, in the store's grid; windows overlap where objects
-        reach over a block's border, and agree there.
+    run
+        Where answers and blocks are kept.
+    region
+        What the run segments, in pixels of the model's grid.
     store_downsample
-        Level 0 / the store's grid.
-    plan
-        From :func:`plan_slide`; None is the whole slide.
-    should_stop
-        Asked before every batch of tiles; when it says yes, the iterator ends without SlideDone.
+        Level 0 / the grid the labels are stored on.
     """
-    from napari_genselfdiff.prediction.network import Network
 
-    card, watch = model.card, Stopwatch()
-    plan = plan_slide(slide, card) if plan is None else plan
-    reader, network = TileReader(slide, card, plan.scale), Network(segmenter, profile)
-    answers: dict[Place, TileAnswer] = {}
-    done = objects = 0
-    watch.lap("prepare")
-    for number, (area, tiles) in enumerate(zip(plan.blocks, plan.needs, strict=True)):
-        missing = [t for t in tiles if (t.row, t.column) not in answers]
-        for batch in batches(missing, profile.batch):
-            if should_stop():
-                return
-            pixels = reader.read(batch)
-            watch.lap("read")
-            found = network(pixels)
-            watch.lap("network")
-            answers |= {(a.tile.row, a.tile.column): a for a in reader.decide(batch, found)}
-            watch.lap("instances")
-            done += len(batch)
-            yield SlideProgress(done, plan.total, watch.elapsed / done * (plan.total - done))
-            watch.skip()
-        here = [answers[t.row, t.column] for t in tiles]
-        labels, owned = _block_labels(here, card, plan, area)
-        objects += owned
-        watch.lap("instances")
-        window = to_store_window(labels, slide.shape, store_downsample)
-        write(window)
+    def __init__(
+        self,
+        slide: Slide,
+        model: CarriesCard,
+        segmenter: Segmenter,
+        profile: Profile,
+        run: RunFolder,
+        region: Region,
+        store_downsample: float,
+    ) -> None:
+        from napari_genselfdiff.prediction.network import Network
+
+        self._slide, self._run, self._region = slide, run, region
+        self._store_downsample = store_downsample
+        self._card: ModelCard = model.card
+        self._scale: ScaleChoice = model_downsample(slide.mpp, model.card.mpp_range)
+        self._reader = TileReader(slide, model.card, self._scale)
+        # Flips serve the confidence alone, which is not stored.
+        self._network: Network = Network(segmenter, replace(profile, flips=1))
+        self._batch = profile.batch
+        self._codec = TileCodec(model.card.task.n_classes, model.card.tile, averaged=False)
+
+    def predict(
+        self, places: Sequence[Place], should_stop: Callable[[], bool] = lambda: False
+    ) -> Spent:
+        """Answer for those tiles that have no answer yet.
+
+        The next tiles are read, and the last ones written, while the network is at work.
+        """
+        run, watch, spent = self._run, Stopwatch(), Spent()
+        missing = [self._tile(p) for p in places if not run.has_tile(p)]
+        groups = list(batches(missing, self._batch))
+        with ThreadPoolExecutor(1, "read") as reading, ThreadPoolExecutor(1, "keep") as keeping:
+            ahead = [reading.submit(self._reader.read, group) for group in groups[:1]]
+            kept = []
+            for number, group in enumerate(groups):
+                if should_stop():
+                    spent.stopped = True
+                    break
+                pixels = ahead.pop().result()
+                if number + 1 < len(groups):
+                    ahead.append(reading.submit(self._reader.read, groups[number + 1]))
+                watch.lap("read")
+                found = self._network(pixels)
+                watch.lap("network")
+                for index, tile in enumerate(group):
+                    kept.append(keeping.submit(self._keep, tile, found, index))
+                if len(kept) > 2 * self._batch:  # a slow disk must not fill the memory
+                    for waiting in kept:
+                        waiting.result()
+                    kept.clear()
+                spent.tiles += len(group)
+                watch.lap("write")
+            for waiting in kept:
+                waiting.result()
         watch.lap("write")
-        answers = {k: a for k, a in answers.items() if plan.last_use[k] > number}
-        eta = watch.elapsed / max(done, 1) * (plan.total - done)
-        yield SlideProgress(done, plan.total, eta, window.region)
-        watch.skip()
-    seconds = watch.seconds | {"total": watch.elapsed}
-    yield SlideDone(len(plan.blocks), done, objects, seconds, plan.scale.warning)
+        spent.seconds = watch.seconds
+        return spent
 
+    def decide(self, number: int, area: Region, around: Region, places: Sequence[Place]) -> Spent:
+        """Decide on a block from answers, and keep its labels; what is missing is computed."""
+        spent = self.predict(places)
+        watch = Stopwatch()
+        answers = [self._answer(place) for place in places]
+        watch.lap("write")
+        window, spent.objects = self._labels(answers, area, around)
+        watch.lap("instances")
+        self._run.write_block(number, window, {"objects": spent.objects})
+        watch.lap("write")
+        for step, seconds in watch.seconds.items():
+            spent.seconds[step] = spent.seconds.get(step, 0.0) + seconds
+        return spent
 
-def _block_labels(
-    answers: list[TileAnswer], card: ModelCard, plan: Plan, area: Region
-) -> tuple[RegionDone, int]:
-    """Labels of a block and of all its objects to their ends, and how many objects are its own."""
-    around = _around(area, plan.region)
-    labels = assemble(answers, card, plan.scale.mpp, around)
-    reach, owned = area, 0
-    if labels.objects is not None:
-        mine = _owned(labels.objects, area.shifted(-around.y, -around.x))
-        owned = len(mine)
-        reach = _reach(labels.objects, mine, around, area)
-    cut = reach.shifted(-around.y, -around.x).slices
-    objects = None if labels.objects is None else renumbered(labels.objects[cut])
-    done = RegionDone(
-        reach,
-        plan.scale.downsample,
-        plan.scale.mpp,
-        labels.classes[cut],
-        objects,
-        labels.confidence[cut].astype(np.float16),
-    )
-    return done, owned
+    def _tile(self, place: Place) -> Tile:
+        return tile_at(*place, self._card.tile, self._card.halo)
+
+    def _keep(self, tile: Tile, found: object, number: int) -> None:
+        from napari_genselfdiff.prediction.network import Probabilities
+
+        if isinstance(found, Probabilities):
+            self._run.write_tile((tile.row, tile.column), self._codec.encode(found, number))
+
+    def _answer(self, place: Place) -> TileAnswer:
+        data, tile = self._run.read_tile(place), self._tile(place)
+        found = None if data is None else self._codec.decode(data)
+        if found is None:  # taken away or damaged since
+            found = self._network(self._reader.read([tile]))
+        return self._reader.decide([tile], found, preview=False)[0]
+
+    def _labels(
+        self, answers: list[TileAnswer], area: Region, around: Region
+    ) -> tuple[Window, int]:
+        """Labels of a block and of all its objects to their ends; how many are its own."""
+        owned, reach = 0, area
+        look = area.padded(_FIRST_LOOK).intersection(around) or area
+        while True:
+            classes, objects = objects_of(answers, self._card, self._scale.mpp, around, look)
+            if objects is None:
+                break
+            mine = _owned(objects, area.shifted(-around.y, -around.x))
+            owned, reach = len(mine), _reach(objects, mine, around, area)
+            if look.contains(reach):
+                break
+            look = reach
+        cut = reach.shifted(-around.y, -around.x).slices
+        done = RegionDone(
+            reach,
+            self._scale.downsample,
+            self._scale.mpp,
+            classes[cut],
+            None if objects is None else renumbered(objects[cut]),
+            np.empty((0, 0), np.float16),
+        )
+        return to_store_window(done, self._slide.shape, self._store_downsample), owned
 
 
 def _owned(objects: NDArray[np.uint32], area: Region) -> NDArray[np.uint32]:
     """Ids of the objects whose first pixel lies in the area (of the array)."""
-    ids, first = np.unique(objects.ravel(), return_index=True)
+    flat = objects.ravel()
+    inside = np.flatnonzero(flat)
+    ids = flat[inside]
+    first = np.full(int(ids.max(initial=0)) + 1, -1, np.int64)
+    first[ids[::-1]] = inside[::-1]  # of a repeated index the last assignment stays
     y, x = np.divmod(first, objects.shape[1])
-    inside = (y >= area.y) & (y < area.y1) & (x >= area.x) & (x < area.x1)
-    return np.asarray(ids[inside & (ids > 0)])
+    mine = (first >= 0) & (y >= area.y) & (y < area.y1) & (x >= area.x) & (x < area.x1)
+    return np.flatnonzero(mine).astype(np.uint32)
 
 
 def _reach(
@@ -246,26 +216,17 @@ def _reach(
     )
 
 
-def _around(area: Region, region: Region) -> Region:
-    """A block and its margin, within what is computed at all."""
-    around = area.padded(MARGIN).intersection(region)
-    return area if around is None else around
+def pieces(window: Window, side: int) -> Iterator[Window]:
+    """Cut a window into smaller ones of about ``side`` pixels, objects whole in one of them.
 
-
-def _reading_order(region: Region, card: ModelCard) -> list[Tile]:
-    tiles = tiles_for(region, card.tile, card.halo)
-    return sorted(tiles, key=lambda tile: (tile.row, tile.column))
-
-
-def _tissue_test(slide: Slide, scale: ScaleChoice) -> Callable[[Tile], bool]:
-    """Whether a tile sees any tissue, judged on a picture of the whole slide."""
-    side = max(slide.shape) * (slide.mpp or 1.0) / _TISSUE_MPP
-    image, downsample = slide.thumbnail(int(min(max(side, 512), 4096)))
-    mask = tissue_mask(image)
-    shape = grid_shape(slide.shape, downsample)
-
-    def wanted(tile: Tile) -> bool:
-        spot = tile.padded.from_grid(scale.downsample).to_grid(downsample).clipped(shape)
-        return spot is not None and bool(mask[spot.slices].any())
-
-    return wanted
+    Written one after the other they give the same as the window itself, and each takes less time.
+    """
+    height, width = window.region.shape
+    at = window.region
+    for y in range(0, height, side):
+        for x in range(0, width, side):
+            area = Region(y, x, min(side, height - y), min(side, width - x))
+            if window.objects is not None:
+                whole = Region(0, 0, height, width)
+                area = _reach(window.objects, _owned(window.objects, area), whole, area)
+            yield window.cropped(area.shifted(at.y, at.x))

@@ -22,7 +22,7 @@ _GREY = 0.02  # colour, as a difference of optical densities, below which a pict
 _SMALLEST_SHARE = 1 / 2000  # of the picture; smaller specks are dust, smaller holes are filled
 
 
-def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def tissue_mask(rgb: NDArray[np.uint8], threshold: float | None = None) -> NDArray[np.bool_]:
     """Tell tissue from glass.
 
     Stain is colour: the difference between the strongest and the weakest absorbed of red, green and
@@ -33,6 +33,8 @@ def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     ----------
     rgb
         ``(H, W, 3)`` uint8, such as a thumbnail of about 1024 pixels; 4 to 16 µm per pixel is best.
+    threshold
+        Optical density above which it is tissue, such as 0.04; None finds it.
 
     Returns
     -------
@@ -46,13 +48,24 @@ def tissue_mask(rgb: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise ConfigError(f"an array {rgb.shape} of {rgb.dtype}; (H, W, 3) of uint8 is needed")
+    signal = _signal(rgb)
+    return _cleaned(signal > (_threshold(signal) if threshold is None else threshold))
+
+
+def tissue_threshold(rgb: NDArray[np.uint8]) -> float:
+    """Give the threshold that :func:`tissue_mask` finds by itself, in optical density."""
+    return _threshold(_signal(rgb))
+
+
+def _signal(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """How much stain there is, as an optical density."""
     density = -np.log10((rgb.astype(np.float32) + 1.0) / 256.0)
     smooth = ndimage.gaussian_filter(density, (_SMOOTH, _SMOOTH, 0), mode="nearest")
     smooth -= _glass(smooth)
-    signal = smooth.max(axis=2) - smooth.min(axis=2)
+    signal: NDArray[np.float32] = smooth.max(axis=2) - smooth.min(axis=2)
     if float(np.percentile(signal, 99)) < _GREY:
         signal = smooth.mean(axis=2)
-    return _cleaned(signal > _threshold(signal))
+    return signal
 
 
 def _glass(density: NDArray[np.float32]) -> NDArray[np.float32]:

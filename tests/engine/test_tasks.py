@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
-from napari_genselfdiff.annotation.window import Window
 from napari_genselfdiff.backbone.heads import build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.engine import tasks
@@ -23,9 +21,7 @@ from napari_genselfdiff.prediction.region import (
     RegionDone,
     TileDone,
     segment_region,
-    to_store_window,
 )
-from napari_genselfdiff.prediction.whole_slide import SlideDone, SlideProgress
 from napari_genselfdiff.registry.card import ModelCard
 from napari_genselfdiff.registry.folder import Model, read_model, write_model
 from napari_genselfdiff.slides.geometry import Region
@@ -134,22 +130,6 @@ def test_after_warming_up_nothing_is_left_to_open_or_load(
 
 def test_warming_up_runs_in_the_worker(engine: Engine, slide_path: Path, model: Model) -> None:
     assert engine.warm_up(slide_path, None, model.path, PROFILE).wait(300) is None
-
-
-def test_a_slide_is_segmented_window_by_window(
-    engine: Engine, slide_path: Path, model: Model
-) -> None:
-    job = engine.segment(slide_path, None, model.path, Region(0, 0, 310, 350), 2, PROFILE)
-    done = job.wait(300)
-    assert isinstance(done, SlideDone)
-    assert done.objects > 0
-    partials = job.take_partials()
-    (window,) = [item for item in partials if isinstance(item, Window)]
-    assert window.region == Region(0, 0, 155, 175)
-    assert any(isinstance(item, SlideProgress) for item in partials)
-    with open_slide(slide_path) as slide:
-        single = segment_region(slide, model, Region(0, 0, 310, 350), PROFILE)
-    np.testing.assert_array_equal(window.classes, to_store_window(single, (620, 700), 2).classes)
 
 
 @pytest.mark.parametrize(

@@ -11,20 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from napari_genselfdiff.annotation.runs import RunFolder
 from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.annotation.window import Window
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.prediction import whole_slide as module
+from napari_genselfdiff.prediction import plan as module
+from napari_genselfdiff.prediction.plan import Plan, plan_slide
 from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.prediction.records import run_record
 from napari_genselfdiff.prediction.region import segment_region, to_store_window
-from napari_genselfdiff.prediction.whole_slide import (
-    SlideDone,
-    SlideProgress,
-    plan_slide,
-    segment_slide,
-)
-from napari_genselfdiff.slides.geometry import Region, grid_shape
+from napari_genselfdiff.prediction.whole_slide import SlideWork, pieces
+from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import Slide, open_slide
 from tests.prediction.synthetic import Darkness, StandIn, make_card
 from tests.prediction.test_instances import canonical
@@ -74,48 +71,88 @@ def slide(
         yield opened
 
 
-def run(slide: Slide, canvas: Canvas, region0: Region | None, block: int) -> SlideDone:
-    plan = plan_slide(slide, MODEL.card, region0, block=block)
-    *steps, last = segment_slide(
-        slide, MODEL, MODEL.load(), PROFILE, canvas.write, store_downsample=1, plan=plan
-    )
-    assert isinstance(last, SlideDone)
-    progress = [step for step in steps if isinstance(step, SlideProgress)]
-    assert [p.done for p in progress] == sorted(p.done for p in progress)
-    assert progress[-1].done == progress[-1].total == last.tiles == plan.total
-    return last
+def empty_run(folder: Path) -> RunFolder:
+    for name in ("tiles", "blocks", "taken"):
+        (folder / name).mkdir(parents=True)
+    return RunFolder(folder)
+
+
+def segment(
+    slide: Slide,
+    plan: Plan,
+    folder: Path,
+    write: Callable[[Window], object],
+    downsample: int = 1,
+    order: Callable[[list[int]], None] = lambda _: None,
+) -> tuple[int, int]:
+    """Answer for all tiles, decide on all blocks, in any order; tiles computed and objects."""
+    run = empty_run(folder)
+    work = SlideWork(slide, MODEL, MODEL.load(), PROFILE, run, plan.region, downsample)
+    numbers = list(range(len(plan.blocks)))
+    order(numbers)
+    tiles = sum(work.predict(plan.fresh(n)).tiles for n in numbers)
+    objects = 0
+    order(numbers)
+    for n in numbers:
+        spent = work.decide(n, plan.blocks[n], plan.around(n), plan.needs(n))
+        assert spent.tiles == 0
+        objects += spent.objects
+        found = run.read_block(n)
+        assert found is not None
+        assert found[1] == {"objects": spent.objects}
+        write(found[0])
+    return tiles, objects
 
 
 @pytest.mark.parametrize("block", [64, 128, 192, 2048])
 def test_blocks_equal_a_single_pass(
-    slide: Slide, block: int, monkeypatch: pytest.MonkeyPatch
+    slide: Slide, block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MARGIN", 64)
     region0 = Region(0, 0, *slide.shape)
     canvas = Canvas(slide.shape)
-    done = run(slide, canvas, region0, block)
+    plan = plan_slide(slide, MODEL.card, region0, block=block)
+    tiles, objects = segment(slide, plan, tmp_path / "run", canvas.write)
+    assert tiles == plan.total == 8 * 7
     single = to_store_window(segment_region(slide, MODEL, region0, PROFILE), slide.shape, 1)
     np.testing.assert_array_equal(canvas.classes, single.classes)
     assert single.objects is not None
     np.testing.assert_array_equal(canonical(canvas.objects), canonical(single.objects))
-    assert done.objects == single.objects.max()
-    assert done.objects > 30
+    assert objects == single.objects.max()
+    assert objects > 30
 
 
-@given(y=st.integers(0, 400), x=st.integers(0, 350), size=st.tuples(*[st.integers(1, 300)] * 2))
+@given(
+    y=st.integers(0, 400),
+    x=st.integers(0, 350),
+    size=st.tuples(*[st.integers(1, 300)] * 2),
+    seed=st.integers(0, 99),
+)
 @settings(max_examples=10)
-def test_a_region_equals_a_single_pass(slide: Slide, y: int, x: int, size: tuple[int, int]) -> None:
+def test_a_region_equals_a_single_pass_in_any_order(
+    slide: Slide,
+    tmp_path_factory: pytest.TempPathFactory,
+    y: int,
+    x: int,
+    size: tuple[int, int],
+    seed: int,
+) -> None:
     """The margin of 256 px is more than what is left out here, so the objects are equal, too."""
     region0 = Region(y, x, *size)
     canvas = Canvas(slide.shape)
-    run(slide, canvas, region0, 128)
+    plan = plan_slide(slide, MODEL.card, region0, block=128)
+    shuffle = np.random.default_rng(seed).shuffle
+    segment(slide, plan, tmp_path_factory.mktemp("run") / "r", canvas.write, order=shuffle)
     window = to_store_window(segment_region(slide, MODEL, region0, PROFILE), slide.shape, 1)
-    np.testing.assert_array_equal(canvas.classes[window.region.slices], window.classes)
+    assert window.objects is not None
+    part = window.region.slices
+    np.testing.assert_array_equal(canvas.classes[part], window.classes)
+    np.testing.assert_array_equal(canonical(canvas.objects[part]), canonical(window.objects))
 
 
-@pytest.mark.parametrize("downsample", [1, 2])
+@pytest.mark.parametrize(("downsample", "side"), [(1, None), (2, None), (1, 128)])
 def test_the_annotations_hold_what_a_single_pass_gives(
-    slide: Slide, tmp_path: Path, downsample: int, monkeypatch: pytest.MonkeyPatch
+    slide: Slide, tmp_path: Path, downsample: int, side: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Objects across the borders of blocks arrive in the real store as one."""
     monkeypatch.setattr(module, "MARGIN", 64)
@@ -135,16 +172,12 @@ def test_the_annotations_hold_what_a_single_pass_gives(
         store.add_task(task)
         assert store.downsample(task.name) == downsample
         plan = plan_slide(slide, MODEL.card, region0, block=128)
-        for _ in segment_slide(
-            slide,
-            MODEL,
-            MODEL.load(),
-            PROFILE,
-            lambda window: store.write_prediction(task.name, window, model_hash="0" * 64),
-            store_downsample=downsample,
-            plan=plan,
-        ):
-            pass
+
+        def write(window: Window) -> None:
+            for part in [window] if side is None else pieces(window, side):
+                store.write_prediction(task.name, part, model_hash="0" * 64)
+
+        segment(slide, plan, tmp_path / "run", write, downsample)
         stored = store.read(task.name, single.region)
     assert stored.objects is not None
     assert single.objects is not None
@@ -152,7 +185,9 @@ def test_the_annotations_hold_what_a_single_pass_gives(
     np.testing.assert_array_equal(canonical(stored.objects), canonical(single.objects))
 
 
-def test_every_tile_is_read_once(slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_tile_is_read_once(
+    slide: Slide, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MARGIN", 64)
     read: list[Region] = []
     original = Slide.read
@@ -162,8 +197,9 @@ def test_every_tile_is_read_once(slide: Slide, monkeypatch: pytest.MonkeyPatch) 
         return original(self, region, downsample)
 
     monkeypatch.setattr(Slide, "read", counted)
-    done = run(slide, Canvas(slide.shape), Region(0, 0, *slide.shape), 128)
-    assert len(read) == len(set(read)) == done.tiles == 8 * 7
+    plan = plan_slide(slide, MODEL.card, Region(0, 0, *slide.shape), block=128)
+    segment(slide, plan, tmp_path / "run", lambda _: None)
+    assert len(read) == len(set(read)) == 8 * 7
 
 
 def test_glass_is_left_out(make_slide: Callable[..., Path], tmp_path: Path) -> None:
@@ -187,42 +223,55 @@ def test_glass_is_left_out(make_slide: Callable[..., Path], tmp_path: Path) -> N
         plan = plan_slide(slide, MODEL.card, block=256)
         assert 25 <= plan.total <= 200, "of 24 * 29 tiles"
         canvas = Canvas(slide.shape)
-        run(slide, canvas, None, 256)
+        segment(slide, plan, tmp_path / "run", canvas.write)
     assert (canvas.classes[900:1200, 1000:1300] > 0).any()
     assert not canvas.classes[:800].any()
     assert len(canvas.windows) < 6 * 8
 
 
-def test_stopping_ends_at_the_next_tile(slide: Slide) -> None:
+def test_a_threshold_of_ones_own_moves_the_glass(slide: Slide) -> None:
+    plans = [plan_slide(slide, MODEL.card, threshold=t) for t in (None, 0.0, 2.0)]
+    assert [plan.total for plan in plans] == [8 * 7, 8 * 7, 0]
+
+
+def test_stopping_ends_at_the_next_tile_and_goes_on_there(slide: Slide, tmp_path: Path) -> None:
     answers = iter([False, False, True])
-    canvas = Canvas(slide.shape)
-    steps = list(
-        segment_slide(
-            slide,
-            MODEL,
-            MODEL.load(),
-            PROFILE,
-            canvas.write,
-            store_downsample=1,
-            should_stop=lambda: next(answers),
-        )
-    )
-    assert len(steps) == 2
-    assert canvas.windows == []
+    run = empty_run(tmp_path / "run")
+    plan = plan_slide(slide, MODEL.card)
+    work = SlideWork(slide, MODEL, MODEL.load(), PROFILE, run, plan.region, 1)
+    spent = work.predict(plan.fresh(0), lambda: next(answers))
+    assert (spent.tiles, spent.stopped) == (2, True)
+    assert sum(run.has_tile(place) for place in plan.fresh(0)) == 2
+    rest = work.predict(plan.fresh(0))
+    assert (rest.tiles, rest.stopped) == (8 * 7 - 2, False)
 
 
-def test_windows_are_in_the_grid_of_the_store(slide: Slide) -> None:
-    canvas = Canvas(grid_shape(slide.shape, 2))
-    plan = plan_slide(slide, MODEL.card, Region(0, 0, *slide.shape), block=128)
-    list(
-        segment_slide(
-            slide, MODEL, MODEL.load(), PROFILE, canvas.write, store_downsample=2, plan=plan
-        )
+def test_a_damaged_or_missing_answer_is_computed_again(slide: Slide, tmp_path: Path) -> None:
+    run = empty_run(tmp_path / "run")
+    plan = plan_slide(slide, MODEL.card)
+    work = SlideWork(slide, MODEL, MODEL.load(), PROFILE, run, plan.region, 1)
+    windows = []
+    for _ in range(2):
+        work.decide(0, plan.blocks[0], plan.around(0), plan.needs(0))
+        found = run.read_block(0)
+        assert found is not None
+        windows.append(found[0])
+        (run.path / "tiles" / "0_0").write_bytes(b"nothing of use")
+        run.drop_tiles([(1, 1)])
+    np.testing.assert_array_equal(windows[0].ids, windows[1].ids)
+
+
+@pytest.mark.parametrize("cut", [0, 3, 40, -1])
+def test_a_damaged_block_counts_as_not_there(slide: Slide, tmp_path: Path, cut: int) -> None:
+    run = empty_run(tmp_path / "run")
+    window = Window(
+        Region(0, 0, 40, 30), *(np.ones((40, 30), t) for t in (np.uint8, np.uint32, np.uint8))
     )
-    single = to_store_window(
-        segment_region(slide, MODEL, Region(0, 0, *slide.shape), PROFILE), slide.shape, 2
-    )
-    np.testing.assert_array_equal(canvas.classes, single.classes)
+    run.write_block(7, window, {})
+    assert run.read_block(7) is not None
+    path = run.path / "blocks" / "7"
+    path.write_bytes(path.read_bytes()[:cut])
+    assert run.read_block(7) is None
 
 
 def test_a_region_outside_is_refused(slide: Slide) -> None:
