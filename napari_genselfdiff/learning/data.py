@@ -15,13 +15,11 @@ from napari_genselfdiff.errors import ConfigError, SlideError
 from napari_genselfdiff.learning.augment import (
     DEFAULT_JITTER,
     Placement,
-    StainDraw,
     StainJitter,
     cut_image,
-    draw_stain,
     resample,
-    restain,
 )
+from napari_genselfdiff.learning.camera import CameraJitter, Draw, draw_look, vary
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
@@ -41,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Pending(NamedTuple):
     """What is left to do to uint8 patches: stain as drawn per sample (or None), and scaling."""
 
-    draws: tuple[StainDraw, ...] | None
+    draws: tuple[Draw, ...] | None
     input_range: InputRange
 
     def part(self, start: int, stop: int) -> Pending:
@@ -52,7 +50,7 @@ class Pending(NamedTuple):
         """Float patches ``(B, 3, H, W)`` in the input range from uint8 ones, on their device."""
         values = images.float()
         if self.draws is not None:
-            values = restain(values, self.draws)
+            values = vary(values, self.draws)
         if self.input_range == "unit":
             return values.div_(255)
         return values.div_(127.5).sub_(1)
@@ -174,7 +172,8 @@ class PatchConfig:
     pictures that say their pixel size, ``free_zoom`` (picture pixels per patch pixel) for others;
     none is enlarged more than ``max_zoom`` times. ``skip_glass`` passes over empty and black
     places. ``flips`` mirrors patches, along both axes where ``rotate`` is off. ``input_range`` is
-    [-1, 1] (``signed``) or the released code's [0, 1].
+    [-1, 1] (``signed``) or the released code's [0, 1]. ``camera`` varies brightness, contrast and
+    sharpness as that code does; it takes the place of ``stain``.
     """
 
     size: int = 256
@@ -185,6 +184,7 @@ class PatchConfig:
     rotate: bool = True
     flips: bool = True
     stain: StainJitter | None = DEFAULT_JITTER
+    camera: CameraJitter | None = None
     skip_glass: bool = True
     input_range: InputRange = "signed"
 
@@ -194,6 +194,8 @@ class PatchConfig:
             raise ConfigError(f"patch.size must be 8 or more, got {self.size}")
         if self.stride is not None and self.stride < 1:
             raise ConfigError(f"patch.stride must be 1 or more, or left out, got {self.stride}")
+        if self.stain is not None and self.camera is not None:
+            raise ConfigError('patch.camera takes the place of the stain; pass patch.stain="none"')
         for name in ("mpp_range", "free_zoom"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
@@ -236,7 +238,7 @@ class PatchSampler:
         )
         return batch._replace(pending=Pending(draws or None, self.config.input_range))
 
-    def sample(self, index: int) -> tuple[Tensor, StainDraw | None, Truth | None]:
+    def sample(self, index: int) -> tuple[Tensor, Draw | None, Truth | None]:
         """Image ``(3, H, W)`` uint8, its stain, and (classes, distance, known) of one index.
 
         Raises
@@ -265,7 +267,7 @@ class PatchSampler:
 
     def _cut_from(
         self, source: Source, rng: np.random.Generator
-    ) -> tuple[Tensor, StainDraw | None, Truth | None]:
+    ) -> tuple[Tensor, Draw | None, Truth | None]:
         truth = source.labels()
         for _ in range(_MAX_TRIES):
             placement = self._place(source, rng)
@@ -278,8 +280,7 @@ class PatchSampler:
             if truth is None:
                 raise SlideError(f"{source.name}: nothing but glass or black where it was read")
         cut = None if truth is None else self._cut_labels(truth, placement, top, left, window)
-        jitter = self.config.stain
-        return image, None if jitter is None else draw_stain(jitter, rng), cut
+        return image, draw_look(self.config.stain, self.config.camera, rng), cut
 
     def _place(self, source: Source, rng: np.random.Generator) -> Placement:
         config = self.config

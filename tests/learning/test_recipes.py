@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from skimage.io import imsave
 
+from napari_genselfdiff.backbone.heads import SegmentationOutput
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.data import ArraySource, PatchSampler
+from napari_genselfdiff.learning.data import ArraySource, Batch, PatchSampler
 from napari_genselfdiff.learning.finish import finish_backbone
 from napari_genselfdiff.learning.pretrain import pretrain
 from napari_genselfdiff.learning.recipe import (
@@ -26,7 +28,8 @@ from napari_genselfdiff.learning.sources import unlabelled_sources
 from tests.backbone.networks import TINY
 from tests.learning import tiny
 
-FINETUNED = {"nuclei"}
+FINETUNED = {"nuclei", "default_finetune", "official_finetune", "paper_finetune"}
+GOLDEN = Path(__file__).parents[1] / "golden" / "losses_and_schedule.npz"
 OLD_PRETRAIN = {
     "name": "old",
     "preset": "fast",
@@ -74,6 +77,37 @@ def test_only_the_named_defects_separate_official_from_paper() -> None:
         "default",
         "mean",
     )
+
+
+def test_only_the_named_defects_separate_the_fine_tunings() -> None:
+    official, paper = (
+        flat(read_recipe(FinetuneRecipe, f"{name}_finetune").model_dump())
+        for name in ("official", "paper")
+    )
+    assert {key: official[key] for key in official if official[key] != paper[key]} == {
+        "name": "official_finetune",
+        "preset": "paper",
+        "start": "runs/official",
+        "init": "released",
+        "loss.released_focal": True,
+        "loss.released_structural": True,
+        "patch.input_range": "unit",
+    }
+    assert official["loop.betas"] == (0.5, 0.999)
+    assert official["loop.total_images"] == 150 * 30 * 144
+
+
+def test_the_official_recipes_loss_is_the_golden_one() -> None:
+    """What the loop minimises, from the recipe on: the released focal + structural loss."""
+    stored = np.load(GOLDEN)
+    logits = torch.from_numpy(stored["softmax"]).log()
+    classes = torch.from_numpy(stored["labels"])
+    known, distance = torch.ones_like(classes, dtype=torch.bool), torch.rand(2, 32, 32)
+    batch = Batch(torch.zeros(2, 3, 32, 32), (0, 1), classes, distance, known)
+    recipe = read_recipe(FinetuneRecipe, "official_finetune")
+    loss, _ = recipe.loss.score(SegmentationOutput(logits, distance[:, None]), batch)
+    wanted = float(stored["focal_gamma2"]) + float(stored["ss_beta01_C001"])
+    assert float(loss.mean()) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_the_papers_patches_are_untouched_crops_on_the_grid() -> None:
