@@ -44,7 +44,7 @@ from napari_genselfdiff.registry.registry import Registry
 
 MPP = 0.25
 USEFUL = 0.02  # Dice on untouched places that a correction must buy to count as clearly useful
-HAEMATOXYLIN, EOSIN = 0.55, 1.5  # the other stain: pale nuclei in strong pink
+HAEMATOXYLIN, EOSIN = 0.3, 1.2  # the other stain: faded nuclei in strong pink
 
 
 @dataclass(frozen=True)
