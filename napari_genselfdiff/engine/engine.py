@@ -105,7 +105,7 @@ class Engine:
         if self._closed:
             raise JobFailedError(f"{title} cannot start: the engine is closed")
         target = self._lanes[lane]
-        job = Job(next(self._numbers), title, target.cancel, self._pump)
+        job = Job(next(self._numbers), title, target.cancel, self._pump, target.conclude)
         target.submit(job, Run(job.number, task, arguments))
         return job
 

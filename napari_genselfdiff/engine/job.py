@@ -52,6 +52,7 @@ class Job:
         title: str,
         cancel: Callable[[Job], None],
         pump: Callable[[float | None], None],
+        conclude: Callable[[Job], None],
     ) -> None:
         self.number, self.title = number, title
         self.state: State = "queued"
@@ -60,7 +61,7 @@ class Job:
         self.result: Any = None
         self.error: str | None = None
         self.log = ""
-        self._cancel, self._pump = cancel, pump
+        self._cancel, self._pump, self._conclude = cancel, pump, conclude
 
     @property
     def done(self) -> bool:
@@ -71,6 +72,11 @@ class Job:
         """Ask for an end at the next tile or step; within a second the state is "cancelled"."""
         if not self.done:
             self._cancel(self)
+
+    def conclude(self) -> None:
+        """Ask for a result now, from what is there; work that cannot do that goes on as before."""
+        if not self.done:
+            self._conclude(self)
 
     def take_partials(self) -> list[Any]:
         """Partial results since the last call, oldest first."""

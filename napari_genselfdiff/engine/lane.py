@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_genselfdiff.engine.messages import (
     Cancel,
+    Conclude,
     Failed,
     Finished,
     Partial,
@@ -112,6 +113,11 @@ class Lane:
         elif self._cancelled_at is None:
             self._cancelled_at = time.monotonic()
             self._send(Cancel(job.number))
+
+    def conclude(self, job: Job) -> None:
+        """Ask the worker of a running job to end it early, with what it has."""
+        if job is self._running:
+            self._send(Conclude(job.number))
 
     def poll(self, deadline: float) -> None:
         """Take in what the worker says, until nothing is left or the deadline has passed."""

@@ -29,6 +29,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Conclude:
+    """To the worker: bring this job to its end early, with what it has."""
+
+    job: int
+
+
+@dataclass(frozen=True, slots=True)
 class Quit:
     """To the worker: stop whatever runs and end."""
 

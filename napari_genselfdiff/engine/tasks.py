@@ -28,6 +28,7 @@ class Context:
 
     def __init__(self) -> None:
         self.should_stop: Callable[[], bool] = lambda: False
+        self.should_conclude: Callable[[], bool] = lambda: False
         self._slides: dict[Any, Slide] = {}
         self._models: dict[Any, tuple[Model, Segmenter]] = {}
         self._profile: Profile | None = None
@@ -126,7 +127,12 @@ def refine(
     chosen = context.profile(profile)
     torch.set_num_threads(chosen.threads)
     result: RefineResult | None = None
-    for step in learning.refine(request, chosen, should_stop=context.should_stop):
+    for step in learning.refine(
+        request,
+        chosen,
+        should_stop=context.should_stop,
+        should_conclude=context.should_conclude,
+    ):
         if isinstance(step, learning.RefineResult):
             result = step
         else:

@@ -11,10 +11,12 @@ import queue
 import signal
 import threading
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_genselfdiff.engine.messages import (
     Cancel,
+    Conclude,
     Failed,
     Finished,
     Partial,
@@ -40,6 +42,7 @@ class Mailbox:
         self._pipe = pipe
         self._jobs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._cancelled: set[int] = set()
+        self._concluded: set[int] = set()
         self._quitting = False
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
 
@@ -51,6 +54,10 @@ class Mailbox:
         """Whether a job was cancelled."""
         return self._quitting or job in self._cancelled
 
+    def should_conclude(self, job: int) -> bool:
+        """Whether somebody wants the result of a job now."""
+        return job in self._concluded
+
     def _listen(self) -> None:
         while True:
             try:
@@ -61,6 +68,8 @@ class Mailbox:
                 self._jobs.put(message)
             elif isinstance(message, Cancel):
                 self._cancelled.add(message.job)
+            elif isinstance(message, Conclude):
+                self._concluded.add(message.job)
             elif isinstance(message, Quit):
                 self._quitting = True
                 self._jobs.put(None)
@@ -81,7 +90,8 @@ def serve(pipe: Connection, niceness: int) -> None:
 
     context = Context()
     while (run := mailbox.next_job()) is not None:
-        context.should_stop = lambda job=run.job: mailbox.should_stop(job)  # type: ignore[misc]
+        context.should_stop = partial(mailbox.should_stop, run.job)
+        context.should_conclude = partial(mailbox.should_conclude, run.job)
         if not _run(pipe, context, run):
             break
     context.close()

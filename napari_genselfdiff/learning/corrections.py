@@ -208,7 +208,7 @@ def _encoded(pixels: NDArray[np.generic], quality: int | None = None) -> bytes:
 
     buffer = io.BytesIO()
     if quality is None:
-        Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+        Image.fromarray(pixels).save(buffer, "PNG")
     else:
         Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -105,12 +105,14 @@ def refine(
     profile: Profile,
     *,
     should_stop: Callable[[], bool] = lambda: False,
+    should_conclude: Callable[[], bool] = lambda: False,
 ) -> Iterator[RefineProgress | RefinePreview | RefineResult]:
     """Refine, save and compare; the last item is a :class:`RefineResult`.
 
-    A :class:`RefinePreview` comes after a moment. Ends without a result when stopped; nothing is
-    written then. Raises ConfigError when nothing is known, TrainingError when learning diverges;
-    the model in use is never touched.
+    A :class:`RefinePreview` comes after a moment. ``should_conclude`` ends learning early, and
+    what was learnt until then is judged. Ends without a result when stopped; nothing is written
+    then. Raises ConfigError when nothing is known, TrainingError when learning diverges; the
+    model in use is never touched.
     """
     started, config = time.perf_counter(), request.config
     yield RefineProgress("preparing", 0.0, config.budget_s)
@@ -128,12 +130,15 @@ def refine(
         steps = state.images_seen / (config.batch * config.fewest_steps)
         return min((time.perf_counter() - begun) / learning_s, steps)
 
+    def is_enough() -> bool:
+        return should_conclude() and state.images_seen > 0
+
     reports = train(
         state,
         sampler.batch,
         Segmentation(),
         loop,
-        should_stop=lambda: should_stop() or elapsed() >= 1,
+        should_stop=lambda: should_stop() or elapsed() >= 1 or is_enough(),
         progress=elapsed,
     )
     for report in reports:

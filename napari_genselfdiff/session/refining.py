@@ -69,6 +69,7 @@ class _Running:
     job: Job
     old: Model | None
     scratch: Scratch
+    concluding: bool = False
 
 
 class Refining:
@@ -155,6 +156,16 @@ class Refining:
 
         start = write_untrained(folder, self._session.task, bundled_backbone())
         return start, replace(FIRST, budget_s=self.budget_s * FIRST_LONGER)
+
+    def stop(self) -> None:
+        """Learn no more and judge what was learnt so far; asked again, or too early, cancel."""
+        running = self._running
+        if running is None or running.concluding or not self.losses:
+            self.cancel()
+            return
+        running.concluding = True
+        running.job.conclude()
+        self._session.say("Judging what was learnt so far; Cancel again to stop at once.")
 
     def cancel(self) -> bool:
         """Stop; the model in use stays. False if nothing ran."""

@@ -56,6 +56,12 @@ COPY: Final = Command(
     "Copy a command for the terminal that gives the same labels as the last Predict.",
 )
 CANCEL: Final = Command("Cancel", "", "Stop within a second; your annotations stay as they are.")
+STOP_REFINE: Final = Command(
+    "Cancel",
+    "",
+    "Stop learning and judge what was learnt so far; the old model stays unless that is better.\n"
+    "Press again to stop at once.",
+)
 ZOOM_IN: Final = Command("Zoom in", "", "Zoom to where single masks can be seen and judged.")
 ACCEPT: Final = Command(
     "Accept view",

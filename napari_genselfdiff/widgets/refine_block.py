@@ -9,7 +9,7 @@ import pyqtgraph
 from qtpy.QtWidgets import QComboBox
 
 from napari_genselfdiff.widgets.card import ResultCard
-from napari_genselfdiff.widgets.commands import REFINE
+from napari_genselfdiff.widgets.commands import REFINE, STOP_REFINE
 from napari_genselfdiff.widgets.look import ACCENT, Block, button, plain_button, row, text
 from napari_genselfdiff.widgets.status import Progress
 
@@ -56,7 +56,7 @@ class RefineBlock(Block):
         self._session, self._controller = session, controller
         self.plan = text()
         self.refine_button = button(REFINE, controller.refine, primary=True)
-        self.progress = Progress(session.refining.cancel)
+        self.progress = Progress(session.refining.stop, STOP_REFINE)
         self.curve = LossCurve()
         self.card = ResultCard(session, controller)
         self.versions = QComboBox()

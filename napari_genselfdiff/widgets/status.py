@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.session.events import Activity, Status
     from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.widgets.commands import Command
 
 
 class Progress(QWidget):
     """A bar with what is done, the time left, and Cancel; hidden while nothing runs."""
 
-    def __init__(self, cancel: Callable[[], object]) -> None:
+    def __init__(self, cancel: Callable[[], object], command: Command = CANCEL) -> None:
         super().__init__()
         self.bar = QProgressBar()
         self.bar.setRange(0, 1000)
         self.bar.setTextVisible(False)
         self.bar.setFixedHeight(12)
         self.words = text(small=True)
-        self.cancel_button = button(CANCEL, cancel)
+        self.cancel_button = button(command, cancel)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(2)

@@ -107,6 +107,15 @@ def test_cancel_stops_a_running_job_within_a_second(shared: Engine) -> None:
     assert submit(shared, work.who).wait(60)[0] == shared.pids["interactive"]
 
 
+def test_a_job_that_is_concluded_gives_what_it_has(shared: Engine) -> None:
+    job = submit(shared, work.count, 10_000, 0.02)
+    poll_until(shared, lambda: len(job.partials) > 2)
+    job.conclude()
+    assert "was asked for it" in job.wait(60)
+    assert job.state == "done"
+    assert submit(shared, work.count, 2, 0.0).wait(60) == "counted to 2"  # only that one job
+
+
 def test_cancel_takes_a_waiting_job_out_at_once(shared: Engine) -> None:
     running, waiting = submit(shared, work.count, 100, 0.01), submit(shared, work.fail, "ours")
     waiting.cancel()

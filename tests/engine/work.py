@@ -18,6 +18,8 @@ def count(context: Context, up_to: int, pause: float) -> Generator[Any, None, An
     for number in range(up_to):
         if context.should_stop():
             return None
+        if context.should_conclude():
+            return f"counted to {number} and was asked for it"
         yield number
         time.sleep(pause)
     return f"counted to {up_to}"

@@ -144,6 +144,25 @@ def test_stopping_leaves_nothing(base: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_concluding_judges_what_was_learnt_so_far(base: Path, tmp_path: Path) -> None:
+    enough: list[bool] = []
+    long = replace(CONFIG, most_steps=10_000, budget_s=600.0)
+    steps = refine(
+        request(base, tmp_path / "out", config=long),
+        Profile(),
+        should_conclude=lambda: bool(enough),
+    )
+    items = []
+    for item in steps:
+        items.append(item)
+        if isinstance(item, RefineProgress) and item.images_seen >= 2 * CONFIG.batch:
+            enough.append(True)
+    result = items[-1]
+    assert isinstance(result, RefineResult)
+    assert result.images_seen == 2 * CONFIG.batch
+    assert read_model(result.model).card.gate is not None
+
+
 def test_nothing_known_is_a_clear_error(base: Path, tmp_path: Path) -> None:
     tiles = [tiny.tile(1, provenance=1)]
     with pytest.raises(ConfigError, match="nothing to learn from"):

@@ -27,12 +27,19 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
+        self.concluded: list[Job] = []
         self.requests: list[tuple[Any, ...]] = []
         self.closed = False
 
     def _job(self, title: str, *request: Any) -> Job:
         self.requests.append((title, *request))
-        job = Job(len(self.jobs) + 1, title, lambda job: job.on_end("cancelled"), lambda _: None)
+        job = Job(
+            len(self.jobs) + 1,
+            title,
+            lambda job: job.on_end("cancelled"),
+            lambda _: None,
+            self.concluded.append,
+        )
         self.jobs.append(job)
         return job
 

@@ -132,6 +132,30 @@ def test_cancel_leaves_the_model_and_no_folder(opened: Opened) -> None:
     assert list(Path(session.registry.root / "runs").iterdir()) == []
 
 
+def test_stop_while_learning_judges_what_was_learnt_and_a_second_one_cancels(
+    opened: Opened,
+) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    engine.jobs[-1].on_partial(RefineProgress("learning", 0.4, 12.0, 80, 0.51))
+    session.poll()
+    session.refining.stop()
+    assert engine.concluded == [engine.jobs[-1]]
+    assert not engine.jobs[-1].done  # it is judged now
+    session.refining.stop()
+    assert engine.jobs[-1].state == "cancelled"
+
+
+def test_stop_before_anything_was_learnt_cancels(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    session.refining.start()
+    session.refining.stop()
+    assert engine.concluded == []
+    assert engine.jobs[-1].state == "cancelled"
+
+
 def test_failed_refine_is_one_line(opened: Opened) -> None:
     session, engine = opened
     corrected(session)
