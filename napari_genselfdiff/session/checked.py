@@ -67,16 +67,17 @@ class CheckedClasses:
         self._waiting = known - self._counted.keys()
 
     def work(self, seconds: float) -> bool:
-        """Count for about so long; True if something was counted."""
-        end, worked = time.perf_counter() + seconds, False
-        while self._waiting and (not worked or time.perf_counter() < end):
+        """Count for about so long; True once everything is counted."""
+        end = time.perf_counter() + seconds
+        while self._waiting:
             place = self._waiting.pop()
-            worked = True
             try:
                 self._counted[place] = self._count(place)
             except StoreError:
                 continue  # damaged; whoever looks there is told
-        return worked
+            if time.perf_counter() >= end:
+                break
+        return not self._waiting
 
     def _count(self, place: Place) -> NDArray[np.int64]:
         region = Region(place[0] * CHUNK, place[1] * CHUNK, CHUNK, CHUNK)

@@ -13,7 +13,7 @@ from napari_genselfdiff.session.own_tasks import forget_task, read_own_tasks, re
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from napari_genselfdiff.registry.card import TaskSpec
+    from napari_genselfdiff.registry.card import ClassSpec, TaskSpec
     from napari_genselfdiff.session.session import Session
 
 _TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
@@ -45,6 +45,55 @@ class Tasking:
         remember_task(task)
         session.choose_task(task.name)
         session.say(f"{task.name}: draw a few {task.classes[0].name.lower()} to begin.", "good")
+
+    def add_class(self, name: str, color: str) -> ClassSpec:
+        """Add a class to the task worked on, with the first free key.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot have that name, or the task has 255 classes.
+        """
+        _, store = self._session.open_store()
+        task = self._session.task
+        name = check_class_name(name, (spec.name for spec in task.classes))
+        taken = {spec.key for spec in task.classes}
+        key = next((str(n) for n in range(1, 10) if str(n) not in taken), "")
+        spec = store.add_class(task.name, name, color, key)
+        self._session.say(f"New class {spec.name}." + (f" Key {key}." if key else ""), "good")
+        return spec
+
+    def rename_class(self, value: int, name: str) -> None:
+        """Give a class another name; errors as for :meth:`add_class`."""
+        _, store = self._session.open_store()
+        task = self._session.task
+        others = [spec.name for spec in task.classes if spec.value != value]
+        store.rename_class(task.name, value, check_class_name(name, others))
+
+    def recolor_class(self, value: int, color: str) -> None:
+        """Draw a class in another colour."""
+        _, store = self._session.open_store()
+        store.recolor_class(self._session.task.name, value, color)
+
+    def rekey_class(self, value: int, key: str) -> None:
+        """Give a class another key, 1 to 9, or none; ConfigError if another class has it."""
+        _, store = self._session.open_store()
+        task, key = self._session.task, key.strip()
+        if key not in {"", *"123456789"}:
+            raise ConfigError(f"{key!r} cannot be the key of a class; 1 to 9 can")
+        for spec in task.classes:
+            if key and spec.key == key and spec.value != value:
+                raise ConfigError(f"{spec.name} has the key {key}; choose another one")
+        store.rekey_class(task.name, value, key)
+
+    def merge_classes(self, value: int, into: int) -> None:
+        """Make everything of one class another class; the first one is gone then."""
+        _, store = self._session.open_store()
+        names = {spec.value: spec.name for spec in self._session.task.classes}
+        store.merge_classes(self._session.task.name, value, into)
+        self._session.say(
+            f"{names[value]} is {names[into]} now. Undo brings it back as it was.", "good"
+        )
 
     def is_own(self, name: str) -> bool:
         """Whether the user made a task of that name."""

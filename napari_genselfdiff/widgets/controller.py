@@ -50,6 +50,7 @@ class Controller(Tools):
         self._moved_at: float | None = None
         self._adopting: Image | None = None
         self._model_shown: str | None = None
+        self._task_name = ""
         self.live = Live(session, self.layers, self.visible, clock)
         events = session.events
         self._connections: list[tuple[Any, Callable[..., None]]] = [
@@ -206,8 +207,11 @@ class Controller(Tools):
     def _on_task(self) -> None:
         self.leave()
         session = self.session
-        self.class_value = session.task.classes[0].value
+        values = [spec.value for spec in session.task.classes]
+        if session.task.name != self._task_name or self.class_value not in values:
+            self.class_value = session.task.classes[0].value
         store, name = session.store, session.task.name
+        self._task_name = name
         if store is None or self.layers.slide is None or name not in store.tasks:
             self.layers.hide_annotations()
             return

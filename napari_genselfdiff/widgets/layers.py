@@ -57,7 +57,7 @@ class SlideLayers:
         self._downsample = 1
         self._held: list[Layer] = []
         self._hidden_classes: frozenset[int] = frozenset()
-        self._veiled = False
+        self._veiled, self._rims_shown = False, True
         self._preview_region: Region | None = None
         self.slide: Image | None = None
         self.shown: Labels | None = None
@@ -190,6 +190,14 @@ class SlideLayers:
     def veil_unknown(self, is_on: bool) -> None:
         """Darken what is unknown, so that what was looked at, background too, stands out."""
         self._veiled = is_on
+        self._color_checked()
+
+    def show_rims(self, is_on: bool) -> None:
+        """Draw the lines around what was checked, or not."""
+        self._rims_shown = is_on
+        self._color_checked()
+
+    def _color_checked(self) -> None:
         if self.checked is not None:
             self.checked.colormap = _colormap(self._checked_colors())
 
@@ -200,7 +208,7 @@ class SlideLayers:
 
     def _checked_colors(self) -> dict[int | None, str | None]:
         veil = VEIL_COLOR if self._veiled else None
-        return {None: None, UNSEEN: veil, **_RIMS}
+        return {None: None, UNSEEN: veil, **(_RIMS if self._rims_shown else {})}
 
     def hide_annotations(self) -> None:
         """Show the slide alone."""

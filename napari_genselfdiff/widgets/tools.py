@@ -112,6 +112,11 @@ class Tools:
             self.class_value = value
             self.events.class_changed.emit()
 
+    def show_colors(self) -> None:
+        """Draw what is being edited in the colours of the classes that are shown."""
+        if self._window is not None:
+            self.layers.recolor(self._colors(self._window))
+
     def pick_class_by_key(self, key: str) -> None:
         """Paint with the class that has this key."""
         for spec in self.session.task.classes:

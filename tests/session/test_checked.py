@@ -32,7 +32,6 @@ def test_count_follows_every_change(tmp_path: Path) -> None:
     regions: list[Region] = []
     store.events.changed.connect(lambda _task, region: regions.append(region))
     checked = CheckedClasses(store, "Regions")
-    assert checked.complete
     assert not checked.pixels.any()
     rng = np.random.default_rng(3)
     for number in range(12):
@@ -44,8 +43,10 @@ def test_count_follows_every_change(tmp_path: Path) -> None:
         else:
             paint(store, Region(y, x, 30, 36), 1 + number % 2)
         checked.refresh(regions[-1])
-        while not checked.complete:
-            assert checked.work(0)
+        turns = 0
+        while not checked.work(0):
+            turns += 1
+            assert turns < 100
+        assert checked.complete
         np.testing.assert_array_equal(checked.pixels, whole_count(store))
     assert checked.pixels[1:3].all()
-    assert not checked.work(1)

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_genselfdiff.annotation.tasks import NUCLEI
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN
+from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.session.editing import NOTHING
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
@@ -259,6 +261,32 @@ def test_classes_are_hidden_and_what_is_unknown_is_veiled(controller: Controller
     layers.veil_unknown(True)
     assert layers.checked.get_color(UNSEEN)[3] > 0.5
     assert layers.checked.get_color(HUMAN)[3] == 1
+    layers.show_rims(False)
+    assert layers.checked.get_color(HUMAN)[3] == 0
+
+
+def test_a_change_of_classes_keeps_the_class_in_hand(controller: Controller) -> None:
+    session = controller.session
+    new = session.tasking.add_class("Lymphocyte", "#0072B2")
+    assert [(spec.name, spec.key) for spec in session.task.classes] == [
+        ("Nucleus", "1"),
+        ("Lymphocyte", "2"),
+    ]
+    controller.pick_class(new.value)
+    session.tasking.recolor_class(1, "#E69F00")
+    session.tasking.rename_class(1, "Tumour nucleus")
+    assert controller.class_value == new.value
+    assert controller.layers.shown is not None
+    assert controller.layers.shown.get_color(1) == pytest.approx([*to_rgb("#E69F00"), 1])
+    session.tasking.merge_classes(new.value, 1)
+    assert controller.class_value == 1
+    for _ in range(4):
+        controller.undo()
+    assert session.task == NUCLEI
+    with pytest.raises(ConfigError, match="already"):
+        session.tasking.add_class(" nucleus ", "#0072B2")
+    with pytest.raises(ConfigError, match="1 to 9"):
+        session.tasking.rekey_class(1, "x")
 
 
 def to_rgb(color: str) -> list[float]:
