@@ -66,14 +66,21 @@ class TaskArrays:
             ]
             self.levels[array] = [shown for shown, _ in pairs]
             self._chunked[array] = [chunked for _, chunked in pairs]
+        self._known_tiles: dict[tuple[Region, int], tuple[tuple[int, int], ...]] = {}
         self.stored = {array: levels[0] for array, levels in self._chunked.items()}
         self.coverage = _opened(folder, f"tables/{name}.coverage", _coverage_options(self.shape))[1]
         self.table: ChunkArray | None = None
         if self.has_objects:
             self.table = _opened(folder, f"tables/{name}.objects", _table_options())[1]
 
+    def pyramid(self, array: ArrayName) -> list[ChunkArray]:
+        """Levels of an array, the task's grid first, read without zarr; see ``chunks``."""
+        return self._chunked[array]
+
     def rebuild(self, box: Region, *, align: bool = False) -> None:
-        """Bring the coarser levels up to date with a changed box of level 0."""
+        """Bring what depends on level 0 up to date with a changed box of it."""
+        for key in [key for key in self._known_tiles if key[0].intersection(box) is not None]:
+            del self._known_tiles[key]
         for array, levels in self._chunked.items():
             how = nearest if array == "objects" else majority
             rebuild(levels, box, how, align=CHUNK if align else 1)
@@ -87,6 +94,17 @@ class TaskArrays:
             for y, x in zip(rows.tolist(), columns.tolist(), strict=True)
         )
         return [chunk for chunk in chunks if chunk is not None]
+
+    def known_tiles(self, chunk: Region, tile: int) -> tuple[tuple[int, int], ...]:
+        """Row and column of tiles that share a pixel a person stands behind with a chunk.
+
+        A chunk is looked at once, until :meth:`rebuild` says that it is another one.
+        """
+        key = (chunk, tile)
+        if key not in self._known_tiles:
+            known = self.stored["provenance"].read(chunk.slices) >= ACCEPTED
+            self._known_tiles[key] = tuple(_tiles_of(known, chunk, tile))
+        return self._known_tiles[key]
 
     def annotated(self, side: int) -> list[Region]:
         """Blocks on multiples of ``side`` (whole chunks) of which anything is known."""
@@ -116,6 +134,18 @@ class TaskArrays:
             )
             found[here] = rows[ids[here] - start]
         return found
+
+
+def _tiles_of(known: NDArray[np.bool_], chunk: Region, tile: int) -> list[tuple[int, int]]:
+    """Tiles, on multiples of ``tile``, with a pixel of a chunk that is known."""
+    rows, columns = (
+        np.r_[0, np.arange(start - start % tile + tile, start + size, tile) - start]
+        for start, size in ((chunk.y, chunk.height), (chunk.x, chunk.width))
+    )
+    some = np.logical_or.reduceat(np.logical_or.reduceat(known, rows, axis=0), columns, axis=1)
+    y, x = np.nonzero(some)
+    places = zip((rows[y] + chunk.y) // tile, (columns[x] + chunk.x) // tile, strict=True)
+    return [(int(row), int(column)) for row, column in places]
 
 
 def create_task(folder: Path, task: TaskRecord, slide: SlideRecord) -> None:

@@ -67,6 +67,10 @@ class ChunkArray:
                 result[into] = values[part]
         return result
 
+    def __getitem__(self, index: Slices) -> NDArray[Any]:
+        """Give a rectangle; :meth:`read` says the rest."""
+        return self.read(index)
+
     def write(self, index: Slices, values: NDArray[Any]) -> None:
         """Replace a rectangle inside the array at once; each chunk file is replaced whole."""
         for block, source, part in self._parts(index):

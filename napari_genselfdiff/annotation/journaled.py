@@ -10,6 +10,7 @@ from uuid import uuid4
 from psygnal import Signal, SignalGroup
 
 from napari_genselfdiff.annotation.arrays import TaskArrays
+from napari_genselfdiff.annotation.background import Background
 from napari_genselfdiff.annotation.commit import Staged, Staging, bounding_box
 from napari_genselfdiff.annotation.disk import disk_errors
 from napari_genselfdiff.annotation.files import Files
@@ -75,6 +76,7 @@ class JournaledStore:
     ) -> None:
         self.path, self.author = path, author
         self.events = StoreEvents()
+        self.background = Background(self.events)
         self.quota = QUOTA
         self._record, self._lock = record, lock
         self.files = Files(path)
@@ -90,6 +92,7 @@ class JournaledStore:
 
     def close(self) -> None:
         """Let go of the store; everything is saved already."""
+        self.background.settle()
         lock, self._lock = self._lock, None
         if lock is not None:
             lock.release()
@@ -360,6 +363,8 @@ class JournaledStore:
         self.events.history_changed.emit()
 
     def _check_writable(self) -> None:
+        """Wait until nobody else writes; StoreError if nobody may."""
+        self.background.settle()
         if self._lock is None:
             raise StoreError(
                 f"the annotations {self.path.name} are open read-only; "

@@ -8,7 +8,6 @@ import numpy as np
 
 from napari_genselfdiff.annotation.commit import read_window
 from napari_genselfdiff.annotation.recovery import RecoveringStore
-from napari_genselfdiff.annotation.window import ACCEPTED
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.slides.geometry import Region
 
@@ -93,10 +92,7 @@ class SurveyedStore(RecoveringStore):
         arrays = self._task(task_name)
         found: set[tuple[int, int]] = set()
         for chunk in arrays.known_chunks():
-            known = arrays.stored["provenance"].read(chunk.slices) >= ACCEPTED
-            rows, columns = np.nonzero(known)
-            tiles = np.stack([(rows + chunk.y) // tile, (columns + chunk.x) // tile])
-            found.update(map(tuple, np.unique(tiles, axis=1).T.tolist()))
+            found.update(arrays.known_tiles(chunk, tile))
         boxes = (
             Region(y * tile, x * tile, tile, tile).clipped(arrays.shape) for y, x in sorted(found)
         )
