@@ -16,10 +16,16 @@ def main() -> None:
     parser.add_argument("--masks", type=Path, required=True)
     parser.add_argument("--mpp", type=float, help="micrometre per pixel of the images")
     parser.add_argument("--predictions", type=Path, help="folder for the predicted labels")
+    parser.add_argument("--pictures", type=Path, help="folder for the best, median, worst image")
     parser.add_argument("--out", type=Path, required=True, help="report (JSON)")
     args = parser.parse_args()
     report = evaluate_model(
-        args.model, args.images, args.masks, mpp=args.mpp, predictions=args.predictions
+        args.model,
+        args.images,
+        args.masks,
+        mpp=args.mpp,
+        predictions=args.predictions,
+        pictures=args.pictures,
     )
     write_report(report, args.out)
     print(table(report))

@@ -31,12 +31,24 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Folder for the predicted labels (PNG).")
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the best, median and worst image, truth and answer drawn."),
+    ] = None,
     profile: ProfileOption = None,
 ) -> None:
     """Score a model on images and masks paired by file stem."""
     from napari_genselfdiff.evaluation.report import table, write_report
 
-    report = evaluate_model(model, images, masks, mpp=mpp, predictions=predictions, profile=profile)
+    report = evaluate_model(
+        model,
+        images,
+        masks,
+        mpp=mpp,
+        predictions=predictions,
+        pictures=pictures,
+        profile=profile,
+    )
     write_report(report, out)
     console.say(table(report))
 
@@ -48,13 +60,18 @@ def evaluate_model(
     *,
     mpp: float | None = None,
     predictions: Path | None = None,
+    pictures: Path | None = None,
     profile: Path | None = None,
 ) -> dict[str, Any]:
-    """Give the report of a model on two folders; see ``evaluation.report.build_report``."""
+    """Give the report of a model on two folders; see ``evaluation.report.build_report``.
+
+    ``predictions`` and ``pictures`` are folders for the predicted labels, and for the best,
+    median and worst image by Dice with truth and answer outlined.
+    """
     from napari_genselfdiff.commands.segment import pick_model, pick_profile
     from napari_genselfdiff.evaluation.folders import pair_folders
     from napari_genselfdiff.evaluation.report import build_report
-    from napari_genselfdiff.evaluation.run import Answer, score_folder
+    from napari_genselfdiff.evaluation.run import Answer, score_folder, write_examples
     from napari_genselfdiff.prediction.picture import segment_picture
 
     pairs = pair_folders(images, masks)
@@ -68,11 +85,15 @@ def evaluate_model(
         labels = segment_picture(image, mpp, model, segmenter, speed)
         return Answer(labels.classes, labels.objects)
 
-    if predictions is not None:
-        predictions.mkdir(parents=True, exist_ok=True)
+    for folder in (predictions, pictures):
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
     scored = []
     with console.progress("Evaluating") as show:
         for step in score_folder(pairs, segment, predictions):
             scored.append((step.image, step.scores))
             show(step.done / step.total, step.image)
-    return build_report(model.card.name, mpp, scored)
+    report = build_report(model.card.name, mpp, scored)
+    if pictures is not None:
+        write_examples(report, pairs, segment, pictures)
+    return report

@@ -34,7 +34,7 @@ def test_report_has_every_metric_with_its_interval(
     out, labels = tmp_path / "report.json", tmp_path / "labels"
     run(
         *("evaluate", "--model", "default", "--images", images, "--masks", masks, "--mpp", 0.25),
-        *("--predictions", labels, "--out", out, *speed),
+        *("--predictions", labels, "--pictures", tmp_path / "drawn", "--out", out, *speed),
     )
     report = json.loads(out.read_text())
     assert (report["schema"], report["model"], report["mpp"], report["n"]) == (
@@ -51,6 +51,13 @@ def test_report_has_every_metric_with_its_interval(
     assert found.shape == truth.shape
     overlap = 2 * ((found > 0) & (truth > 0)).sum() / ((found > 0).sum() + (truth > 0).sum())
     assert report["images"][0]["dice"] == pytest.approx(overlap)
+    ranked = sorted(report["images"], key=lambda row: row["dice"])
+    worst, best = ranked[0]["image"], ranked[1]["image"]
+    assert {p.name for p in (tmp_path / "drawn").iterdir()} == {
+        f"worst-{worst}.png",
+        f"median-{best}.png",
+        f"best-{best}.png",
+    }
 
 
 def test_eight_bit_masks_are_classes(

@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
 def estimate(table: NDArray[np.float64], seeds: int) -> Estimate:
     """Summary of scores ``(subsets, images)``."""
     low, high = crossed_interval(table)
-    return Estimate(float(np.nanmean(table)), low, high, table.shape[0], seeds, table.shape[1])
+    return Estimate(mean_of(table), low, high, table.shape[0], seeds, table.shape[1])
 
 
 def scores_of(
@@ -59,7 +59,7 @@ def summary(records: Sequence[Record], row: str, arm: str, metric: str = "dice")
     images = sorted({name for seeds in found.values() for one in seeds.values() for name in one})
     table = np.array(
         [
-            [np.nanmean([one[name] for one in seeds.values()]) for name in images]
+            [mean_of([one[name] for one in seeds.values()]) for name in images]
             for seeds in found.values()
         ]
     )
@@ -78,7 +78,7 @@ def difference(
             counts.append(len(seeds))
             table.append(
                 [
-                    np.nanmean([one[subset][s][name] - two[subset][s][name] for s in seeds])
+                    mean_of([one[subset][s][name] - two[subset][s][name] for s in seeds])
                     for name in sorted(one[subset][seeds[0]])
                 ]
             )
