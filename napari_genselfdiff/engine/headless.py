@@ -102,10 +102,9 @@ def segment_whole(
 
 def begin_or_go_on(request: SlideRequest, *, fresh: bool) -> tuple[RunFolder, Plan, bool]:
     """Give run, plan, and whether it is one that was begun before."""
+    if fresh:
+        request.discard_unfinished()
     there = request.unfinished()
-    if there is not None and fresh:
-        there.discard()
-        there = None
     if there is not None:
         return there, request.go_on(there), True
     return *request.begin(), False

@@ -17,7 +17,7 @@ from napari_genselfdiff.annotation.runs import (
     unfinished_runs,
     unpack_tiles,
 )
-from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.errors import ConfigError, StoreCorruptError
 from napari_genselfdiff.prediction.plan import BLOCK, Plan, plan_slide
 from napari_genselfdiff.prediction.tiles import model_downsample
 from napari_genselfdiff.prediction.whole_slide import pieces
@@ -57,6 +57,17 @@ class SlideRequest:
             if found.task == self.task and found.region == wanted:
                 return run
         return None
+
+    def discard_unfinished(self) -> None:
+        """Forget unfinished runs of the task and region, and those that are damaged."""
+        for run in unfinished_runs(self.store.path):
+            try:
+                found = run.manifest()
+            except StoreCorruptError:
+                run.discard()
+                continue
+            if found.task == self.task and found.region == _box(self.region0):
+                run.discard()
 
     def begin(self) -> tuple[RunFolder, Plan]:
         """Plan a run and write it down; errors as for ``plan_slide``."""
