@@ -94,20 +94,30 @@ class Run:
 
 def main() -> None:
     args = arguments(__doc__.splitlines()[0], runs=True)
-    root = data_root("")
-    folder = root / "labelled" / "monuseg"
     with tempfile.TemporaryDirectory(prefix="gsd-benchmark-") as temporary:
-        lab = Lab(
-            {pair.name: pair for pair in pair_folders(folder / "images", folder / "masks")},
-            read_list(root / "splits" / "monuseg_train.txt"),
-            Registry().resolve("default"),
-            default_profile(),
+        lab = labelled_lab(
+            Path(temporary),
             runs=args.runs or (2 if args.quick else 20),
             refines=1 if args.quick or args.runs else 5,
             budget_s=6.0 if args.quick else 30.0,
-            folder=Path(temporary),
         )
         finish("refine", list(measure(lab)), args.json)
+
+
+def labelled_lab(folder: Path, *, runs: int, refines: int = 1, budget_s: float = 30.0) -> Lab:
+    """The pictures of the training list and the shipped model; new models go into ``folder``."""
+    root = data_root("")
+    data = root / "labelled" / "monuseg"
+    return Lab(
+        {pair.name: pair for pair in pair_folders(data / "images", data / "masks")},
+        read_list(root / "splits" / "monuseg_train.txt"),
+        Registry().resolve("default"),
+        default_profile(),
+        runs,
+        refines,
+        budget_s,
+        folder,
+    )
 
 
 def measure(lab: Lab) -> Iterator[Row]:

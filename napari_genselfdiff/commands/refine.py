@@ -18,6 +18,7 @@ from napari_genselfdiff.commands.segment import (
     TaskOption,
 )
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.refine_config import Practice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.learning.corrections import CorrectionTile
     from napari_genselfdiff.learning.refine import RefineResult
+    from napari_genselfdiff.learning.refine_config import RefineConfig
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.slides.slide import Slide
@@ -48,8 +50,12 @@ def refine(
     model: ModelOption = "default",
     budget_seconds: Annotated[
         float | None,
-        typer.Option(help="Time to learn: 30, and 60 for the first model of a task.", min=1.0),
+        typer.Option(help="Time to the verdict: 30, first model of a task 60.", min=1.0),
     ] = None,
+    practice: Annotated[
+        Practice,
+        typer.Option(help="What it practises on so as not to forget; generated: no stored image."),
+    ] = "stored",
     report: Annotated[
         Path | None, typer.Option("--json", help="Report: before, after, verdict.")
     ] = None,
@@ -77,7 +83,8 @@ def refine(
         tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
         # The folder gets its name with the verdict in it, so that a kill leaves nothing half-made.
         with beside(out) as partial:
-            result = _refine(base, tiles, partial, out.name, budget_seconds, profile)
+            config = _config(base, budget_seconds, practice)
+            result = _refine(base, tiles, partial, out.name, config, profile)
     result = replace(result, model=out)
     if report is not None:
         console.write_json(report, _report(result, None if first else base))
@@ -168,32 +175,32 @@ def _from_bundles(paths: Sequence[Path], model: Model) -> list[CorrectionTile]:
     return tiles_for(model, bundles)
 
 
+def _config(base: Model, budget_s: float | None, practice: Practice) -> RefineConfig:
+    """How a model, or the first one of a task, is refined."""
+    from napari_genselfdiff.learning.first import FIRST, is_untrained
+    from napari_genselfdiff.learning.refine_config import RefineConfig
+
+    config = FIRST if is_untrained(base.card) else RefineConfig(practice=practice)
+    return config if budget_s is None else replace(config, budget_s=budget_s)
+
+
 def _refine(
     base: Model,
     tiles: Sequence[CorrectionTile],
     folder: Path,
     name: str,
-    budget_s: float | None,
+    config: RefineConfig,
     profile: Path | None,
 ) -> RefineResult:
     from napari_genselfdiff.commands.segment import pick_profile
     from napari_genselfdiff.errors import TrainingError
     from napari_genselfdiff.learning import refine as learning
     from napari_genselfdiff.learning.before_after import RefinePreview
-    from napari_genselfdiff.learning.first import FIRST, is_untrained
-    from napari_genselfdiff.learning.refine_config import RefineConfig
     from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.session import wording
 
-    config = FIRST if is_untrained(base.card) else RefineConfig()
-    request = learning.RefineRequest(
-        current=base.path,
-        base=Registry().base(base).path,
-        tiles=tiles,
-        out=folder,
-        name=name,
-        config=config if budget_s is None else replace(config, budget_s=budget_s),
-    )
+    start = Registry().base(base).path
+    request = learning.RefineRequest(base.path, start, tiles, folder, name, config)
     with console.progress("Refining") as show:
         for step in learning.refine(request, pick_profile(profile)):
             if isinstance(step, learning.RefineResult):

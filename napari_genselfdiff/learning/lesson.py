@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.corrections import merge_tiles, read_tiles, without
 from napari_genselfdiff.learning.first import is_untrained
+from napari_genselfdiff.learning.generated import generated_tiles
 from napari_genselfdiff.learning.holdout import hold_out
 from napari_genselfdiff.registry.folder import read_model
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.learning.refine_config import Practice, RefineConfig
     from napari_genselfdiff.registry.folder import Model
 
 CORRECTIONS, KEEP, REPLAY, RESERVE = "corrections", "keep", "replay", "reserve"
@@ -49,7 +51,10 @@ class Lesson:
 
 
 def prepare(
-    current_folder: Path, base_folder: Path, new_tiles: Sequence[CorrectionTile], seed: int
+    current_folder: Path,
+    base_folder: Path,
+    new_tiles: Sequence[CorrectionTile],
+    config: RefineConfig,
 ) -> Lesson:
     """Read models and tiles, and keep some corrections aside.
 
@@ -70,9 +75,17 @@ def prepare(
         raise ConfigError(
             f"nothing was drawn for {base.card.task.name} yet, only background; draw a few first"
         )
-    held = hold_out(tiles, seed=seed)
+    held = hold_out(tiles, seed=config.seed)
     rest = [without(tile, mask) for tile, mask in zip(tiles, held, strict=True)]
-    tuning = hold_out(rest, share=TUNING_SHARE, seed=seed + 1)
+    tuning = hold_out(rest, share=TUNING_SHARE, seed=config.seed + 1)
     taught = [without(tile, mask) for tile, mask in zip(rest, tuning, strict=True)]
-    replay, reserve, keep = (read_tiles(base.path / part) for part in (REPLAY, RESERVE, KEEP))
+    replay = practice_tiles(base, config.practice)
+    reserve, keep = (read_tiles(base.path / part) for part in (RESERVE, KEEP))
     return Lesson(current, base, tiles, held, tuning, rest, taught, replay, reserve, keep)
+
+
+def practice_tiles(base: Model, practice: Practice) -> list[CorrectionTile]:
+    """Tiles that keep what the base knows in mind."""
+    if practice == "stored":
+        return read_tiles(base.path / REPLAY)
+    return [] if practice == "none" else generated_tiles(base)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 import numpy as np
 
+from napari_genselfdiff.learning.anchor import Anchored
 from napari_genselfdiff.learning.augment import StainJitter
 from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview, most_changed
 from napari_genselfdiff.learning.blend import Asides, blend
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.lesson import Lesson
+    from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.folder import Model
 
@@ -116,7 +118,9 @@ def refine(
     """
     started, config = time.perf_counter(), request.config
     yield RefineProgress("preparing", 0.0, config.budget_s)
-    lesson = prepare(request.current, request.base, request.tiles, config.seed)
+    lesson = prepare(request.current, request.base, request.tiles, config)
+    if config.practice == "generated":
+        started = time.perf_counter()  # drawing it, once per machine, is not part of the budget
     looked = first_look(lesson, config.seed, profile, should_stop=should_stop)
     yield replace(looked.preview, seconds=time.perf_counter() - started)
     state, sampler, loop = _begin(lesson, config, profile)
@@ -136,7 +140,7 @@ def refine(
     reports = train(
         state,
         sampler.batch,
-        Segmentation(),
+        _objective(state, config),
         loop,
         should_stop=lambda: should_stop() or elapsed() >= 1 or is_enough(),
         progress=elapsed,
@@ -164,7 +168,7 @@ def _begin(
         to_source(tile, task, tile.known, 1.0 + 3.0 * float(tile.human.mean()))
         for tile in lesson.taught
     ]
-    share = config.replay_share / (1 - config.replay_share)
+    share = config.replay_share / (1 - config.replay_share) if lesson.replay else 0.0
     weight = share * sum(source.weight for source in taught) / max(len(lesson.replay), 1)
     sources = taught + [to_source(tile, task, tile.known, weight) for tile in lesson.replay]
     mpp = [source.mpp for source in sources if source.mpp is not None]
@@ -186,6 +190,14 @@ def _begin(
     )
     state = TrainState.create(lesson.base.load(), loop, profile.device)
     return state, PatchSampler(sources, patches, config.seed), loop
+
+
+def _objective(state: TrainState, config: RefineConfig) -> Objective:
+    """The method's loss, with a pull back to the present weights if the settings ask for one."""
+    if not config.anchor:
+        return Segmentation()
+    start = [weight.detach().clone() for weight in state.model.parameters()]
+    return Anchored(Segmentation(), start, config.anchor)
 
 
 def _pixels_to_judge(lesson: Lesson, shares: int) -> int:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Practice = Literal["stored", "generated", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefineConfig:
-    """How a refine learns; the defaults come from a few trials on training-list images."""
+    """How a refine learns; the defaults come from a few trials on training-list images.
+
+    ``practice`` says on what it goes on practising so as not to forget: tiles stored with the base,
+    tissue drawn by the diffusion backbone, or nothing; ``replay_share`` of the patches come from
+    there. ``anchor`` is the strength of a pull back to the base's weights, 0 for none.
+    """
 
     budget_s: float = 30.0
     patch: int = 192
@@ -15,6 +23,8 @@ class RefineConfig:
     lr: float = 1e-4
     most_steps: int = 240
     fewest_steps: int = 12
+    practice: Practice = "stored"
     replay_share: float = 0.5
+    anchor: float = 0.0
     blends: tuple[float, ...] = (1.0, 0.7, 0.5, 0.3, 0.15)
     seed: int = 0

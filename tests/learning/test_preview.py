@@ -20,7 +20,7 @@ from tests.learning import tiny
 
 def lesson(base: Path) -> Lesson:
     tiles = [tiny.recoloured(tiny.tile(seed)) for seed in (1, 2, 3)]
-    return prepare(base, base, tiles, 0)
+    return prepare(base, base, tiles, RefineConfig())
 
 
 def test_the_head_alone_gets_better_and_nothing_on_disk_changes(base: Path) -> None:
