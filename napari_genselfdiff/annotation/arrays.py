@@ -11,6 +11,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import LocalStore
 
 from napari_genselfdiff.annotation.chunks import ZSTD_LEVEL, ChunkArray, damage
+from napari_genselfdiff.annotation.files import ShownStore
 from napari_genselfdiff.annotation.pyramid import level_shapes, majority, nearest, rebuild
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, MODEL
 from napari_genselfdiff.errors import StoreCorruptError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.annotation.files import Files
     from napari_genselfdiff.annotation.schema import SlideRecord, TaskRecord
 
 ArrayName = Literal["classes", "objects", "provenance"]
@@ -51,7 +53,7 @@ class TaskArrays:
     has an element a chunk of the grid and provenance 1..3: the number of its pixels, int32.
     """
 
-    def __init__(self, folder: Path, task: TaskRecord, slide: SlideRecord) -> None:
+    def __init__(self, files: Files, task: TaskRecord, slide: SlideRecord) -> None:
         self.shape = grid_shape((slide.height, slide.width), task.downsample)
         name, self.has_objects = task.spec.name, task.spec.kind == "objects"
         names = [n for n in get_args(ArrayName) if n != "objects" or self.has_objects]
@@ -60,7 +62,7 @@ class TaskArrays:
         for array in names:
             pairs = [
                 _opened(
-                    folder, f"labels/{name}.{array}/{level}", _label_options(shape, _DTYPES[array])
+                    files, f"labels/{name}.{array}/{level}", _label_options(shape, _DTYPES[array])
                 )
                 for level, shape in enumerate(level_shapes(self.shape))
             ]
@@ -68,10 +70,10 @@ class TaskArrays:
             self._chunked[array] = [chunked for _, chunked in pairs]
         self._known_tiles: dict[tuple[Region, int], tuple[tuple[int, int], ...]] = {}
         self.stored = {array: levels[0] for array, levels in self._chunked.items()}
-        self.coverage = _opened(folder, f"tables/{name}.coverage", _coverage_options(self.shape))[1]
+        self.coverage = _opened(files, f"tables/{name}.coverage", _coverage_options(self.shape))[1]
         self.table: ChunkArray | None = None
         if self.has_objects:
-            self.table = _opened(folder, f"tables/{name}.objects", _table_options())[1]
+            self.table = _opened(files, f"tables/{name}.objects", _table_options())[1]
 
     def pyramid(self, array: ArrayName) -> list[ChunkArray]:
         """Levels of an array, the task's grid first, read without zarr; see ``chunks``."""
@@ -234,11 +236,10 @@ def _table_options() -> dict[str, Any]:
     return _options((TABLE_ROWS, 2), (TABLE_CHUNK, 2), "uint32")
 
 
-def _opened(folder: Path, key: str, options: dict[str, Any]) -> tuple[zarr.Array[Any], ChunkArray]:
+def _opened(files: Files, key: str, options: dict[str, Any]) -> tuple[zarr.Array[Any], ChunkArray]:
     """Open an array, for others to read and for us to write, if it is what we store."""
     try:
-        store = LocalStore(folder, read_only=True)
-        array = zarr.open_array(store, path=key, mode="r", zarr_format=3)
+        array = zarr.open_array(ShownStore(files), path=key, mode="r", zarr_format=3)
         found = {name: getattr(array, name) for name in ("shape", "chunks", "compressors")}
         found["dtype"] = str(array.dtype)
     except (ValueError, TypeError, KeyError, RuntimeError, FileNotFoundError) as err:
@@ -246,4 +247,4 @@ def _opened(folder: Path, key: str, options: dict[str, Any]) -> tuple[zarr.Array
     for name, value in found.items():
         if value != options[name]:
             raise StoreCorruptError(damage(key, f"{name} is {value}, {options[name]} is needed"))
-    return array, ChunkArray(folder, key, found["shape"], found["chunks"], found["dtype"])
+    return array, ChunkArray(files, key, found["shape"], found["chunks"], found["dtype"])

@@ -14,14 +14,15 @@ import numpy as np
 from numcodecs.checksum32 import CRC32C
 from numcodecs.zstd import Zstd
 
-from napari_genselfdiff.annotation.disk import replace_file
-from napari_genselfdiff.errors import StoreCorruptError, StoreError
+from napari_genselfdiff.annotation.disk import disk_errors
+from napari_genselfdiff.errors import StoreCorruptError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from numpy.typing import NDArray
+
+    from napari_genselfdiff.annotation.files import Files
 
 Slices = tuple[slice, ...]
 ZSTD_LEVEL = 1
@@ -34,8 +35,8 @@ class ChunkArray:
 
     Parameters
     ----------
-    folder
-        Folder of the store.
+    files
+        Files of the store.
     key
         Path of the array in it.
     shape, chunks
@@ -45,10 +46,10 @@ class ChunkArray:
     """
 
     def __init__(
-        self, folder: Path, key: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
+        self, files: Files, key: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: str
     ) -> None:
         self.key, self.shape, self.chunks = key, shape, chunks
-        self._root, self._folder = folder, folder / key / "c"
+        self._files = files
         self._dtype = np.dtype(dtype).newbyteorder("<")
 
     def read(self, index: Slices) -> NDArray[Any]:
@@ -83,12 +84,7 @@ class ChunkArray:
                 if np.array_equal(chunk[part], values[source]):
                     continue
                 chunk[part] = values[source]
-            path = self._path(block)
-            if chunk.any():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                replace_file(path, self._encode(chunk))
-            else:
-                path.unlink(missing_ok=True)
+            self._files.write(self._name(block), self._encode(chunk) if chunk.any() else None)
 
     def encode(
         self, start: tuple[int, ...], old: NDArray[Any], new: NDArray[Any]
@@ -101,8 +97,7 @@ class ChunkArray:
         for block, source, _ in self._parts(index):
             values = new[source]
             if not np.array_equal(old[source], values):
-                key = f"{self.key}/c/" + "/".join(map(str, block))
-                yield key, self._encode(values) if values.any() else None
+                yield self._name(block), self._encode(values) if values.any() else None
 
     def paste(
         self, key: str, data: bytes | None, into: NDArray[Any], corner: tuple[int, ...]
@@ -159,8 +154,9 @@ class ChunkArray:
     def _whole(shape: tuple[int, ...]) -> Slices:
         return tuple(slice(n) for n in shape)
 
-    def _path(self, block: tuple[int, ...]) -> Path:
-        return self._folder.joinpath(*map(str, block))
+    def _name(self, block: tuple[int, ...]) -> str:
+        """Key of a chunk's file."""
+        return f"{self.key}/c/" + "/".join(map(str, block))
 
     def _encode(self, values: NDArray[Any]) -> bytes:
         chunk = np.zeros(self.chunks, self._dtype)
@@ -169,14 +165,9 @@ class ChunkArray:
 
     def _load(self, block: tuple[int, ...]) -> NDArray[Any] | None:
         """One whole chunk, writable; None if it has no file."""
-        path = self._path(block)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return None
-        except OSError as err:
-            raise StoreError(f"cannot read the annotations ({path}): {err.strerror}") from err
-        return self._decode(block, data)
+        with disk_errors("read the annotations"):
+            data = self._files.read(self._name(block))
+        return None if data is None else self._decode(block, data)
 
     def _decode(self, block: tuple[int, ...], data: bytes) -> NDArray[Any]:
         chunk = np.empty(self.chunks, self._dtype)

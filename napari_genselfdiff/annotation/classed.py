@@ -64,6 +64,11 @@ class ClassedStore(SurveyedStore):
                 )
             return
         self._check_writable()
+        if self.kept_aside is not None:
+            raise StoreError(
+                f"the task {task.name} cannot be added while your work is kept on this computer; "
+                f"make sure that {self.path.parent} can be written first"
+            )
         used = tuple(spec.value for spec in task.classes)
         downsample = grid_downsample(self.mpp, task.mpp)
         new = TaskRecord(spec=task, downsample=downsample, used=used)
@@ -72,7 +77,7 @@ class ClassedStore(SurveyedStore):
             create_task(self.path, new, self._record.slide)
             list_labels(self.path, list(tasks.values()))
         self._save(self._record.model_copy(update={"tasks": tasks}))
-        self._arrays[task.name] = TaskArrays(self.path, new, self._record.slide)
+        self._arrays[task.name] = TaskArrays(self.files, new, self._record.slide)
         self.events.tasks_changed.emit(task.name)
 
     def add_class(self, task_name: str, name: str, color: str, key: str = "") -> ClassSpec:
@@ -95,7 +100,7 @@ class ClassedStore(SurveyedStore):
         self._check_writable()
         task = self._task_record(task_name)
         new, change = added(task, name, color, key, self._values_of_history(task_name))
-        self._land(self._stage_classes(task_name, f"Add class {new.name}", change))
+        self._change_classes(task_name, f"Add class {new.name}", change)
         return new
 
     def rename_class(self, task_name: str, value: int, name: str) -> None:
@@ -129,7 +134,7 @@ class ClassedStore(SurveyedStore):
         change = merged(task, value, into)
         gone, stays = spec_of(task.spec, value), spec_of(task.spec, into)
         what = f"Merge {gone.name} into {stays.name}"
-        return self._land(self._stage_classes(task_name, what, change, (value, into)))
+        return self._change_classes(task_name, what, change, (value, into))
 
     def answers(self, model_task: TaskSpec) -> str | None:
         """Say why answers of a model with this task cannot be written here; None if they can.
@@ -152,7 +157,7 @@ class ClassedStore(SurveyedStore):
         fields = {name: text.strip() for name, text in fields.items()}
         change = changed(self._task_record(task_name), value, **fields)
         if change is not None:
-            self._land(self._stage_classes(task_name, what, change))
+            self._change_classes(task_name, what, change)
 
     def _values_of_history(self, task_name: str) -> set[int]:
         """Values of classes that undo or redo can bring back."""
@@ -166,6 +171,14 @@ class ClassedStore(SurveyedStore):
                 both = (*meta.classes.before.classes, *meta.classes.after.classes)
                 values.update(spec.value for spec in both)
         return values
+
+    def _change_classes(
+        self, task_name: str, what: str, change: ClassChange, merge: tuple[int, int] | None = None
+    ) -> int:
+        """Change classes as one operation; the pixels a merge changed."""
+        return self._or_aside(
+            lambda: self._land(self._stage_classes(task_name, what, change, merge))
+        )
 
     def _stage_classes(
         self, task_name: str, what: str, change: ClassChange, merge: tuple[int, int] | None = None

@@ -9,6 +9,7 @@ whatever is interrupted after it is finished from the operation's file when the 
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 import zipfile
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from napari_genselfdiff.annotation.files import Files
+
 Side = Literal["before", "after"]
 MAX_CHUNK_BYTES = 4 * 2**20  # no chunk of ours is larger, so a header that says so is damaged
 MAX_STEPS = 5000  # undo steps kept, whatever their size
@@ -40,28 +43,30 @@ _CHUNK_KEY = re.compile(
 class ReadyChunks:
     """Chunk files that lie ready on the store's disk; moving them into place needs no space."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._folder = root / "journal" / f"apply-{uuid4().hex}"
-        self._moves: list[tuple[Path, Path | None]] = []
-        self._folder.mkdir(parents=True)
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._folder = files.writable(f"journal/apply-{uuid4().hex}/0").parent
+        self._moves: list[tuple[str, Path, Path | None]] = []
 
     def add(self, key: str, data: bytes | None) -> None:
         """Make a chunk ready; ``None`` means that its file goes away."""
-        target, ready = self._root / key, None
+        target, ready = self._files.folder / key, None
+        if data is None and self._files.aside is not None:
+            data = b""  # it hides the file at home
         if data is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             ready = self._folder / str(len(self._moves))
             write_file(ready, data)
-        self._moves.append((target, ready))
+        self._moves.append((key, target, ready))
 
     def install(self) -> None:
         """Move every chunk into place."""
-        for target, ready in self._moves:
+        for key, target, ready in self._moves:
             if ready is None:
                 target.unlink(missing_ok=True)
             else:
                 ready.replace(target)
+            self._files.forget(key)
         self.remove()
 
     def remove(self) -> None:
@@ -75,11 +80,11 @@ class Transaction:
     Each chunk may be put once.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._partial = root / "journal" / f"{uuid4().hex}.partial"
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._partial = files.writable(f"journal/{uuid4().hex}.partial")
         self._sealed = False
-        self.ready = ReadyChunks(root)
+        self.ready = ReadyChunks(files)
         self._zip = zipfile.ZipFile(self._partial, "w", zipfile.ZIP_STORED)
 
     def __enter__(self) -> Self:
@@ -101,8 +106,7 @@ class Transaction:
 
     def put(self, key: str, data: bytes | None) -> None:
         """Replace a chunk file (``None``: remove it) when the operation is committed."""
-        path = self._root / key
-        before = path.read_bytes() if path.exists() else None
+        before = self._files.read(key)
         if before == data:
             return
         self._zip.writestr(f"before/{key}", before or b"")
@@ -118,7 +122,7 @@ class Transaction:
 
     def name(self, op_id: int) -> None:
         """Give the sealed operation its number, under which the record is going to name it."""
-        self._partial.replace(operation_path(self._root, op_id))
+        self._partial.replace(operation_path(self._files.folder, op_id))
 
     def discard(self) -> None:
         """Take away what was written, if it has no number yet."""
@@ -131,31 +135,28 @@ class Journal:
 
     Parameters
     ----------
-    root
-        Folder of the store.
+    files
+        Files of the store.
     """
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._folder = root / "journal"
+    def __init__(self, files: Files) -> None:
+        self._files = files
         self._sizes: dict[int, int] = {}  # bytes of each operation's file, looked up once
 
     def begin(self) -> Transaction:
         """Start an operation."""
-        self._folder.mkdir(exist_ok=True)
-        return Transaction(self._root)
+        return Transaction(self._files)
 
     def describe(self, op_id: int) -> OperationRecord:
         """What an operation was; StoreCorruptError if its file is damaged."""
-        with _OperationFile(operation_path(self._root, op_id)) as archive:
+        with self._opened(op_id) as archive:
             return OperationRecord.model_validate_json(_member(archive, _META, 64 * 2**20))
 
     def ready(self, op_id: int, side: Side) -> ReadyChunks:
         """Make one side of an operation ready to be moved into place."""
-        self._folder.mkdir(exist_ok=True)
-        ready = ReadyChunks(self._root)
+        ready = ReadyChunks(self._files)
         try:
-            with _OperationFile(operation_path(self._root, op_id)) as archive:
+            with self._opened(op_id) as archive:
                 for key in _keys(archive, side):
                     ready.add(key, _member(archive, f"{side}/{key}") or None)
         except BaseException:
@@ -172,16 +173,16 @@ class Journal:
             Operations with the side of each that should be on disk, those first that count most.
         """
         seen: set[str] = set()
-        ready, repaired = ReadyChunks(self._root), []
+        ready, repaired = ReadyChunks(self._files), []
         try:
             for op_id, side in sides:
-                with _OperationFile(operation_path(self._root, op_id)) as archive:
+                with self._opened(op_id) as archive:
                     for key in _keys(archive, side):
                         if key in seen:
                             continue
                         seen.add(key)
-                        path, data = self._root / key, _member(archive, f"{side}/{key}") or None
-                        if (path.read_bytes() if path.exists() else None) != data:
+                        data = _member(archive, f"{side}/{key}") or None
+                        if self._files.read(key) != data:
                             ready.add(key, data)
                             repaired.append(key)
             ready.install()
@@ -194,7 +195,7 @@ class Journal:
 
         StoreCorruptError if its file is damaged.
         """
-        with _OperationFile(operation_path(self._root, op_id)) as archive:
+        with self._opened(op_id) as archive:
             for key in _keys(archive, "before"):
                 if key.startswith(name):
                     before = _member(archive, f"before/{key}") or None
@@ -202,10 +203,11 @@ class Journal:
 
     def clean(self, keep: Iterable[int]) -> None:
         """Remove everything but the files of these operations."""
-        names = {operation_path(self._root, op_id).name for op_id in keep}
-        if not self._folder.is_dir():
+        folder = self._files.folder / "journal"
+        names = {f"{op_id:010d}.zip" for op_id in keep}
+        if not folder.is_dir():
             return
-        for entry in list(self._folder.iterdir()):
+        for entry in list(folder.iterdir()):
             if entry.name.startswith("apply-"):
                 remove_tree(entry)
             elif entry.name not in names:
@@ -219,7 +221,7 @@ class Journal:
         """
         for op_id in done:
             if op_id not in self._sizes:
-                path = operation_path(self._root, op_id)
+                path = self.path(op_id)
                 self._sizes[op_id] = path.stat().st_size if path.exists() else 0
         total, dropped = sum(self._sizes[op_id] for op_id in done), 0
         if total > quota or len(done) > MAX_STEPS:
@@ -232,7 +234,17 @@ class Journal:
     def forget(self, op_ids: Iterable[int]) -> None:
         """Remove the files of operations nobody can undo or redo any more."""
         for op_id in op_ids:
-            operation_path(self._root, op_id).unlink(missing_ok=True)
+            operation_path(self._files.folder, op_id).unlink(missing_ok=True)
+
+    def path(self, op_id: int) -> Path:
+        """File of an operation, to read."""
+        return self._files.find(f"journal/{op_id:010d}.zip")
+
+    def _opened(self, op_id: int) -> _OperationFile:
+        path = self.path(op_id)
+        if self._files.home in path.parents and not self._files.is_there():
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone", str(path))
+        return _OperationFile(path)
 
 
 def operation_path(root: Path, op_id: int) -> Path:

@@ -25,7 +25,13 @@ from napari_genselfdiff.annotation.ledger import (
     without,
 )
 from napari_genselfdiff.annotation.looks import Look, LookArchive, LookKind, look_of
-from napari_genselfdiff.annotation.schema import MAX_ID, OperationRecord, StoreRecord, write_record
+from napari_genselfdiff.annotation.schema import (
+    MAX_ID,
+    ROOT_FILE,
+    OperationRecord,
+    StoreRecord,
+    record_bytes,
+)
 from napari_genselfdiff.errors import ConfigError, StoreError
 from napari_genselfdiff.slides.geometry import Region
 
@@ -80,9 +86,9 @@ class JournaledStore:
         self.quota = QUOTA
         self._record, self._lock = record, lock
         self.files = Files(path)
-        self._journal = Journal(path)
+        self._journal = Journal(self.files)
         self._look_archive = LookArchive(self.files)
-        self._arrays = {n: TaskArrays(path, t, record.slide) for n, t in record.tasks.items()}
+        self._arrays = {n: TaskArrays(self.files, t, record.slide) for n, t in record.tasks.items()}
         self._described: dict[int, OperationRecord] = {}
 
     @property
@@ -113,19 +119,6 @@ class JournaledStore:
         """
         return History(self._record.journal, self._describe)
 
-    def model_hashes(self, task_name: str) -> tuple[str, ...]:
-        """Models whose predictions the history of a task still holds, the first one first.
-
-        Steps that are damaged on disk are passed over: what they made is there all the same.
-        """
-        hashes: dict[str, None] = {}
-        for op_id in self._record.journal.done:
-            with suppress(StoreError):
-                meta = self._describe(op_id)
-                if meta.task == task_name and meta.model_hash is not None:
-                    hashes[meta.model_hash] = None
-        return tuple(hashes)
-
     def undo(self) -> Operation | None:
         """Take back the last operation, whatever it was; None if there is none.
 
@@ -134,18 +127,18 @@ class JournaledStore:
         StoreError
             If the disk refuses or the undo step is damaged; nothing has changed then.
         """
+        self._check_writable()
         done = self._record.journal.done
         if not done:
-            self._check_writable()
             return None
         (meta,) = self._walk(1, -1)
         return operation(done[-1], meta, undone=True)
 
     def redo(self) -> Operation | None:
         """Do again what was undone last; None if there is nothing. Errors as for :meth:`undo`."""
+        self._check_writable()
         undone = self._record.journal.undone
         if not undone:
-            self._check_writable()
             return None
         (meta,) = self._walk(1, 1)
         return operation(undone[-1], meta, undone=False)
@@ -173,6 +166,7 @@ class JournaledStore:
             If the disk refuses or an undo step is damaged on the way; what came before that is
             done, and told.
         """
+        self._check_writable()
         journal = self._record.journal
         if op_id is None or op_id in journal.done:
             at = -1 if op_id is None else journal.done.index(op_id)
@@ -300,7 +294,8 @@ class JournaledStore:
             self.events.notice.emit(f"{err}. The annotations themselves are saved.")
         record = settled(self._record, clean=clean)
         try:
-            write_record(self.path, record, durable=False)
+            with disk_errors("save the annotations"):
+                self.files.write(ROOT_FILE, record_bytes(record))
         except StoreError as err:
             self.events.notice.emit(f"{err}. The annotations themselves are saved.")
             return  # the old record says that chunks may be missing: opening checks them again
@@ -308,20 +303,28 @@ class JournaledStore:
 
     def _make_room(self, dropped: tuple[int, ...]) -> None:
         """Forget what can no longer be redone, and the oldest steps beyond the quota."""
-        with disk_errors("remove old undo steps"):
-            self._journal.forget(dropped)
-            old = self._journal.over_quota(self._record.journal.done, self.quota)
-            if old:
-                self._look_archive.add(self._looks_of(old))
-                self._save(without(self._record, old))
-                self._journal.forget(old)
-                for op_id in old:
-                    self._described.pop(op_id, None)
-                self.events.notice.emit(
-                    f"The oldest {len(old)} steps can no longer be undone: undo keeps "
-                    f"{MAX_STEPS:,} steps and {self.quota / 2**20:.0f} MB of disk. The annotations "
-                    "are complete."
-                )
+        if self.files.aside is not None:
+            return  # what is at home stays as it is until this goes back there
+        try:
+            with disk_errors("remove old undo steps"):
+                self._journal.forget(dropped)
+                self._drop(self._journal.over_quota(self._record.journal.done, self.quota))
+        except StoreError as err:
+            self.events.notice.emit(f"{err}. Everything is saved.")
+
+    def _drop(self, old: tuple[int, ...]) -> None:
+        """Forget these oldest steps, but not who looked where."""
+        if not old:
+            return
+        self._look_archive.add(self._looks_of(old))
+        self._save(without(self._record, old))
+        self._journal.forget(old)
+        for op_id in old:
+            self._described.pop(op_id, None)
+        self.events.notice.emit(
+            f"The oldest {len(old)} steps can no longer be undone: undo keeps {MAX_STEPS:,} steps "
+            f"and {self.quota / 2**20:.0f} MB of disk. The annotations are complete."
+        )
 
     def _looks_of(self, op_ids: Iterable[int]) -> Iterator[Look]:
         """Looks among operations of the journal; steps that are damaged on disk are passed over."""
@@ -342,7 +345,8 @@ class JournaledStore:
         return first
 
     def _save(self, record: StoreRecord) -> None:
-        write_record(self.path, record)
+        with disk_errors(f"save the annotations {self.path.name}"):
+            self.files.write(ROOT_FILE, record_bytes(record), durable=True)
         self._record = record
 
     def _describe(self, op_id: int) -> OperationRecord:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_genselfdiff.annotation.commit import bounding_box, read_window
-from napari_genselfdiff.annotation.disk import disk_errors
-from napari_genselfdiff.annotation.journaled import JournaledStore
+from napari_genselfdiff.annotation.sheltered import ShelteredStore
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
 from napari_genselfdiff.slides.geometry import Region
 
@@ -89,7 +88,7 @@ class Recovery:
         self._store.settle_recovery()
 
 
-class RecoveringStore(JournaledStore):
+class RecoveringStore(ShelteredStore):
     """A store that finishes what was interrupted when it is opened."""
 
     recovery: Recovery | None = None
@@ -150,15 +149,8 @@ class RecoveringStore(JournaledStore):
 
     def _recover(self, left: dict[str, str] | None) -> None:
         """Finish what was interrupted, check the newest chunks after a crash, clean up."""
-        journal, repaired = self._record.journal, 0
-        with disk_errors("recover the annotations"):
-            if journal.applying is not None:
-                self._journal.ready(journal.applying.op, journal.applying.side).install()
-            if left is not None:
-                repaired = self._replay()
-            self._journal.clean((*journal.done, *journal.undone))
-        if journal.applying is not None or self._record.dirty:
-            self._follow(align=True)
+        journal = self._record.journal
+        repaired = self.finish_interrupted(replay=left is not None)
         since, top = _noted(left, "since", journal.last), _noted(left, "top", self._top)
         if left is not None or journal.applying is not None:
             interrupted = journal.applying is not None or repaired > 0

@@ -138,13 +138,18 @@ def write_record(folder: Path, record: StoreRecord, *, durable: bool = True) -> 
     StoreError
         If the disk refuses; the old record is then still in place.
     """
+    with disk_errors(f"save the annotations {folder.name}"):
+        replace_file(folder / ROOT_FILE, record_bytes(record), durable=durable)
+
+
+def record_bytes(record: StoreRecord) -> bytes:
+    """The root file that holds a record."""
     root = {
         "zarr_format": 3,
         "node_type": "group",
         "attributes": {"gsd": record.model_dump(mode="json")},
     }
-    with disk_errors(f"save the annotations {folder.name}"):
-        replace_file(folder / ROOT_FILE, json.dumps(root).encode(), durable=durable)
+    return json.dumps(root).encode()
 
 
 def read_record(folder: Path) -> StoreRecord:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.annotation.arrays import TaskArrays
     from napari_genselfdiff.annotation.looks import LookKind
     from napari_genselfdiff.slides.geometry import Region
 
@@ -199,7 +201,7 @@ class AnnotationStore(PredictedStore):
         pixels), and their object ids come from :meth:`new_ids`.
         """
         arrays = self._task(task_name)
-        checked = (block.checked(arrays.has_objects) for block in blocks)
+        checked = _Once(blocks, arrays.has_objects)
         return self._commit(task_name, what, checked, region=region, model_hash=model_hash)
 
     def new_ids(self, n: int) -> int:
@@ -209,13 +211,10 @@ class AnnotationStore(PredictedStore):
 
     def _blocks(
         self, task_name: str, region: Region, change: Callable[[Window], None]
-    ) -> Iterator[Window]:
-        """Windows of a region, changed one by one."""
+    ) -> Iterable[Window]:
+        """Windows of a region, changed one by one; read anew each time one goes through them."""
         arrays = self._task(task_name)
-        for block in split(self._on_grid(arrays, region), _BLOCK):
-            window = read_window(arrays, block)
-            change(window)
-            yield window
+        return _Blocks(arrays, self._on_grid(arrays, region), change)
 
     def _around(self, task_name: str, region: Region, ids: NDArray[np.uint32]) -> Window:
         """Window that holds these objects whole, unless they reach very far."""
@@ -227,6 +226,42 @@ class AnnotationStore(PredictedStore):
             if seen >= areas or margin >= _FARTHEST:
                 return window
             margin *= 2
+
+
+class _Once:
+    """Checked windows that others make; what can be gone through once only says so.
+
+    Raises
+    ------
+    StoreError
+        When it is gone through again, as when the disk refused in the middle.
+    """
+
+    def __init__(self, blocks: Iterable[Window], has_objects: bool) -> None:
+        self._blocks, self._has_objects, self._left = blocks, has_objects, False
+
+    def __iter__(self) -> Iterator[Window]:
+        again = iter(self._blocks) is self._blocks
+        if again and self._left:
+            raise StoreError("the disk refused in the middle; nothing was changed, do it again")
+        self._left = True
+        for block in self._blocks:
+            yield block.checked(self._has_objects)
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Windows of a region as they become."""
+
+    arrays: TaskArrays
+    region: Region
+    change: Callable[[Window], None]
+
+    def __iter__(self) -> Iterator[Window]:
+        for block in split(self.region, _BLOCK):
+            window = read_window(self.arrays, block)
+            self.change(window)
+            yield window
 
 
 def _differs(a: Window, b: Window) -> NDArray[np.bool_]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_genselfdiff.annotation.commit import read_window
 from napari_genselfdiff.annotation.recovery import RecoveringStore
-from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.errors import ConfigError, StoreError
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
@@ -161,6 +162,19 @@ class SurveyedStore(RecoveringStore):
         kept = self._look_archive.but((*journal.done, *journal.undone))
         looks = [*kept, *self._looks_of(journal.done)]
         return [look for look in looks if look.task == task_name]
+
+    def model_hashes(self, task_name: str) -> tuple[str, ...]:
+        """Models whose predictions the history of a task still holds, the first one first.
+
+        Steps that are damaged on disk are passed over: what they made is there all the same.
+        """
+        hashes: dict[str, None] = {}
+        for op_id in self._record.journal.done:
+            with suppress(StoreError):
+                meta = self._describe(op_id)
+                if meta.task == task_name and meta.model_hash is not None:
+                    hashes[meta.model_hash] = None
+        return tuple(hashes)
 
     def _on_grid(self, arrays: TaskArrays, region: Region) -> Region:
         """Part of a region on the grid; ConfigError if there is none."""

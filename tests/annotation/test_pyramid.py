@@ -13,6 +13,7 @@ from zarr.storage import LocalStore
 
 from napari_genselfdiff.annotation.arrays import _label_options
 from napari_genselfdiff.annotation.chunks import ChunkArray
+from napari_genselfdiff.annotation.files import Files
 from napari_genselfdiff.annotation.pyramid import level_shapes, majority, nearest, rebuild, split
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
 from napari_genselfdiff.slides.geometry import Region
@@ -38,11 +39,17 @@ def test_level_shapes_end_in_one_chunk() -> None:
     assert level_shapes((100_000, 7))[-1] == (391, 1)
 
 
+def files_of(folder: Path) -> Files:
+    (folder / "zarr.json").touch()  # it is the folder of a store
+    return Files(folder)
+
+
 def levels_of(folder: Path, shape: tuple[int, int], chunk: int) -> list[ChunkArray]:
     shapes = [shape]
     while max(shapes[-1]) > chunk:
         shapes.append((-(-shapes[-1][0] // 2), -(-shapes[-1][1] // 2)))
-    return [ChunkArray(folder, str(i), s, (chunk, chunk), "uint8") for i, s in enumerate(shapes)]
+    files = files_of(folder)
+    return [ChunkArray(files, str(i), s, (chunk, chunk), "uint8") for i, s in enumerate(shapes)]
 
 
 @settings(max_examples=20)
@@ -86,12 +93,12 @@ def test_chunks_are_those_of_zarr(tmp_path: Path, dtype: str) -> None:
     theirs = zarr.create_array(LocalStore(tmp_path), name="theirs", **options)
     theirs[:] = values
     mine = zarr.create_array(LocalStore(tmp_path), name="mine", **options)
-    ours = ChunkArray(tmp_path, "mine", (700, 900), (512, 512), dtype)
+    ours = ChunkArray(files_of(tmp_path), "mine", (700, 900), (512, 512), dtype)
     for start in range(0, 700, 100):  # in strips, so that chunks are read and changed
         strip = slice(start, start + 100)
         ours.write((strip, slice(0, 900)), values[strip])
     np.testing.assert_array_equal(mine[:], values)
-    read = ChunkArray(tmp_path, "theirs", (700, 900), (512, 512), dtype)
+    read = ChunkArray(files_of(tmp_path), "theirs", (700, 900), (512, 512), dtype)
     np.testing.assert_array_equal(read.read((slice(13, 690), slice(7, 2000))), values[13:690, 7:])
     files = {
         name: sorted(f.relative_to(tmp_path / name) for f in (tmp_path / name).rglob("c/*/*"))
@@ -104,7 +111,7 @@ def test_chunks_are_those_of_zarr(tmp_path: Path, dtype: str) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"x" * 10, b"x" * 4096])
 def test_a_chunk_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
-    array = ChunkArray(tmp_path, "a", (700, 900), (512, 512), "uint8")
+    array = ChunkArray(files_of(tmp_path), "a", (700, 900), (512, 512), "uint8")
     file = tmp_path / "a" / "c" / "0" / "1"
     file.parent.mkdir(parents=True)
     file.write_bytes(data)
@@ -114,9 +121,9 @@ def test_a_chunk_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
 
 
 def test_a_chunk_that_unpacks_to_more_is_refused(tmp_path: Path) -> None:
-    big = ChunkArray(tmp_path, "a", (4096, 4096), (4096, 4096), "uint8")
+    big = ChunkArray(files_of(tmp_path), "a", (4096, 4096), (4096, 4096), "uint8")
     big.write((slice(0, 4096), slice(0, 4096)), np.ones((4096, 4096), np.uint8))
-    small = ChunkArray(tmp_path, "a", (512, 512), (512, 512), "uint8")
+    small = ChunkArray(files_of(tmp_path), "a", (512, 512), (512, 512), "uint8")
     with pytest.raises(StoreCorruptError):
         small.read((slice(0, 9), slice(0, 9)))
 
