@@ -372,10 +372,19 @@ class PatchSampler:
         inside = (rows > -0.5) & (rows < height - 0.5) & (columns > -0.5) & (columns < width - 0.5)
         return (
             resample(classes, rows, columns, nearest=True)[0].long(),
-            # interpolation may round to just above 1, where the loss has no value
-            resample(distance, rows, columns, nearest=False)[0].clamp(0, 1),
+            _known_mean(distance, known, rows, columns),
             (resample(known, rows, columns, nearest=True)[0] > 0.5) & inside,
         )
+
+
+def _known_mean(distance: Tensor, known: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Distance between known pixels; what stands at unknown ones must not reach beside them."""
+    if bool(known.all()):
+        mean = resample(distance, rows, columns, nearest=False)[0]
+    else:
+        total = resample(distance * known, rows, columns, nearest=False)[0]
+        mean = total / resample(known, rows, columns, nearest=False)[0].clamp_min(1e-3)
+    return mean.clamp(0, 1)  # may round to just above 1, where the loss has no value
 
 
 def _gathered(images: Tensor, indices: Sequence[int], truths: Sequence[Truth | None]) -> Batch:

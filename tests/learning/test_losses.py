@@ -8,7 +8,10 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from napari_genselfdiff.backbone.heads import SegmentationOutput
 from napari_genselfdiff.learning import losses
+from napari_genselfdiff.learning.data import Batch
+from napari_genselfdiff.learning.objectives import Segmentation
 
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "focal": losses.focal,
@@ -35,6 +38,23 @@ def test_unknown_pixels_get_exactly_no_gradient(name: str, seed: int) -> None:
     per_pixel = logits.grad.abs().sum(dim=1)
     assert float(per_pixel[~known].max()) == 0.0
     assert float(per_pixel[known].sum()) > 0
+
+
+def test_unknown_pixels_teach_no_part_of_the_objective() -> None:
+    """Classes and distance together, as the loop sees them, with three classes."""
+    logits, classes, known = batch(6)
+    answer = torch.cat([logits, torch.randn(3, 1, 16, 16)], dim=1).requires_grad_(True)
+    distance = torch.rand(3, 16, 16, generator=torch.Generator().manual_seed(0))
+    patches = Batch(torch.zeros(3, 3, 16, 16), (0, 1, 2), classes, distance, known)
+    output = SegmentationOutput(answer[:, :-1], answer[:, -1:])
+    loss, parts = Segmentation().score(output, patches)
+    assert all(float(part.min()) > 0 for part in parts.values())
+    loss.sum().backward()
+    assert answer.grad is not None
+    unknown = answer.grad.movedim(1, -1)[~known]
+    assert unknown.shape == (int((~known).sum()), 5)
+    assert float(unknown.abs().max()) == 0.0
+    assert bool((answer.grad.movedim(1, -1)[known].abs().sum(0) > 0).all())
 
 
 @pytest.mark.parametrize("name", LOSSES)
