@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +12,10 @@ from PIL import Image
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.recipe import data_root
 from napari_genselfdiff.learning.sources import read_list
-from napari_genselfdiff.learning.start import BUNDLED, start_file
+from napari_genselfdiff.learning.start import BUNDLED, SCRATCH, start_file
 from napari_genselfdiff.learning.study.images import dev_pairs
 from napari_genselfdiff.registry.files import sha256_of
-from napari_genselfdiff.registry.folder import CARD_FILE, read_backbone
+from napari_genselfdiff.registry.folder import CARD_FILE, read_backbone, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -81,16 +82,25 @@ def check_start(plan: StudyPlan) -> Iterator[str]:
 
 
 def learned_files(root: Path, start: str) -> list[Path] | None:
-    """Files a backbone was pre-trained on, by the lists its card names; None if it names none."""
-    folder = start_file(start).parent
-    if not (folder / CARD_FILE).exists():
+    """Files that a backbone, or a model, learned from by the lists its card names.
+
+    None if there is no card, or it names none.
+    """
+    card = start_file(start).parent / CARD_FILE
+    if not card.exists():
         return None
-    data = read_backbone(folder).card.recipe.get("data") or {}
+    named = read_backbone if "schedule" in json.loads(card.read_bytes()) else read_model
+    recipe = named(card.parent).card.recipe
+    data = recipe.get("data") or {}
     paths = [root / line for line in read_list(root / data["list"])] if data.get("list") else []
     for part in data.get("sets", []):
         if part.get("list"):
-            stems = set(read_list(root / part["list"]))
-            paths += [p for p in sorted((root / part["folder"]).glob("*")) if p.stem in stems]
+            stems, folder = set(read_list(root / part["list"])), root / part["folder"]
+            found = [*folder.glob("*"), *(folder / "images").glob("*")]
+            paths += [path for path in sorted(found) if path.stem in stems]
+    before = recipe.get("start", SCRATCH)
+    if before == BUNDLED and start != BUNDLED:
+        paths += learned_files(root, BUNDLED) or []
     return [path for path in paths if path.is_file()] or None
 
 
@@ -101,7 +111,7 @@ def _starts(plan: StudyPlan) -> list[str]:
         every = [*arm.settings, *(s for some in arm.row_settings.values() for s in some)]
         found |= {s.split("=", 1)[1] for s in every if s.startswith("start=")}
         found.add(arm.backbone)
-    return sorted(found - {"scratch"})
+    return sorted(found - {SCRATCH})
 
 
 def _named(path: Path) -> str:
