@@ -9,6 +9,7 @@ import typer
 
 import napari_genselfdiff
 from napari_genselfdiff.commands import (
+    cluster,
     console,
     doctor,
     evaluate,
@@ -94,3 +95,4 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("export")(exchange.export)
 app.command("import")(exchange.import_)
 app.add_typer(models.app, name="models")
+app.add_typer(cluster.app, name="cluster")

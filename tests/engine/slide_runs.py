@@ -44,7 +44,7 @@ class Death(NamedTuple):
     """Where a process kills itself: the so-many-th time it comes to this."""
 
     where: Moment
-    count: int
+    times: int
 
 
 def balanced_model(path: Path, make_tissue: Callable[..., Any]) -> Model:
@@ -122,7 +122,7 @@ def die(slide_path: Path, store_path: Path, model_path: Path, death: Death) -> N
 
 def _arm(death: Death) -> None:
     patch = pytest.MonkeyPatch()  # never undone: the process ends
-    left = death.count
+    left = death.times
 
     def count_down() -> None:
         nonlocal left
