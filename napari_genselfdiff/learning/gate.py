@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -56,7 +56,9 @@ class Verdict:
     """What the comparison found; Dice values are fractions, intervals 95 %.
 
     ``classes`` maps class names to (old, new); ``interval`` is that of the gain on corrections
-    kept aside; ``keep`` is (old, new, lower bound of the change) on the keep-working set.
+    kept aside; ``keep`` is (old, new, lower bound of the change) on the keep-working set. ``right``
+    has the shares (old, new) of pixels kept aside that are answered as the person said, apart for
+    what was ``corrected`` by hand and what was ``accepted``.
     """
 
     decision: Decision
@@ -67,6 +69,7 @@ class Verdict:
     classes: dict[str, tuple[float, float]]
     keep: tuple[float, float, float] | None
     blocks: int
+    right: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def accepted(self) -> bool:

@@ -6,41 +6,38 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
-import numpy as np
-
 from napari_genselfdiff.learning.anchor import Anchored
 from napari_genselfdiff.learning.augment import StainJitter
-from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview, most_changed
 from napari_genselfdiff.learning.blend import Asides, blend
+from napari_genselfdiff.learning.compare import compare
 from napari_genselfdiff.learning.corrections import (
     CorrectionTile,
     class_index,
-    class_values,
     pack_tiles,
     to_source,
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
-from napari_genselfdiff.learning.gate import Verdict, best_constant, judge, judge_first
 from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.preview import first_look
 from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.learning.scoring import KEEP_BLOCK, as_predicted, classify, count, score
+from napari_genselfdiff.learning.scoring import (
+    as_predicted,
+)
 from napari_genselfdiff.registry.folder import with_card, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    import torch
-
     from napari_genselfdiff.backbone.heads import Segmenter
+    from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview
+    from napari_genselfdiff.learning.gate import Verdict
     from napari_genselfdiff.learning.lesson import Lesson
     from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.prediction.profile import Profile
-    from napari_genselfdiff.registry.folder import Model
 
 _LEAST_SHARE: Final = 0.4  # of the budget is for learning, however long judging takes
 
@@ -243,30 +240,3 @@ def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState)
     return RefineResult(
         model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)
     )
-
-
-def compare(
-    lesson: Lesson, candidate: Model, seed: int, device: torch.device
-) -> tuple[Verdict, BeforeAfter]:
-    """Verdict on the candidate, and the held-out place where the two models differ most."""
-    task, tiles, held = candidate.card.task, lesson.tiles, lesson.held
-    index, names = class_index(task), [spec.name for spec in task.classes]
-    after = candidate.load().to(device)
-    answers_new = [classify(after, tile.image) for tile in tiles]
-    new = count(answers_new, tiles, held, index, after.n_classes)
-    if is_untrained(lesson.current.card):
-        constant = best_constant([index[tile.classes] for tile in tiles], held)
-        old = count(constant, tiles, held, index, after.n_classes)
-        verdict = judge_first(old, new, names, seed=seed)
-        answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
-    else:
-        before = lesson.current.load().to(device)
-        answers_old = [classify(before, tile.image) for tile in tiles]
-        old = count(answers_old, tiles, held, index, before.n_classes)
-        everywhere = [tile.known for tile in lesson.keep]
-        kept_old, kept_new = (
-            score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK)
-            for model in (before, after)
-        )
-        verdict = judge(old, new, kept_old, kept_new, names, seed=seed)
-    return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))

@@ -77,6 +77,21 @@ def count(
     return Counts.join(parts, n_classes)
 
 
+def share_right(
+    answers: Sequence[NDArray[np.int64]],
+    tiles: Sequence[CorrectionTile],
+    scored: Sequence[NDArray[np.bool_]],
+    index: NDArray[np.int64],
+) -> float | None:
+    """Share of the scored pixels that are answered as a person said; None if there are none."""
+    agreed = [
+        (answer == index[tile.classes])[mask]
+        for answer, tile, mask in zip(answers, tiles, scored, strict=True)
+    ]
+    pixels = np.concatenate(agreed) if agreed else np.zeros(0, bool)
+    return float(pixels.mean()) if pixels.size else None
+
+
 def score(
     model: Segmenter,
     tiles: Sequence[CorrectionTile],

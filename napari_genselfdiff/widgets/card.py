@@ -142,6 +142,9 @@ def numbers(outcome: Outcome) -> str:
     lines = [f"{name}: Dice {old:.2f} → {new:.2f}" for name, (old, new) in verdict.classes.items()]
     low, high = verdict.interval
     lines.append(f"Gain {verdict.new - verdict.old:+.2f} (95 % between {low:+.2f} and {high:+.2f})")
+    places = {"corrected": "Where you corrected", "accepted": "Where you accepted"}
+    for name, (old, new) in verdict.right.items():
+        lines.append(f"{places[name]}: {old:.0%} → {new:.0%} of pixels right")
     if verdict.keep is not None:
         lines.append(f"Tissue it knew before: {verdict.keep[0]:.2f} → {verdict.keep[1]:.2f}")
     return "\n".join(lines)

@@ -73,6 +73,8 @@ def test_corrections_make_a_better_model_on_tissue_nobody_touched(
     base: Path, refined: RefineResult
 ) -> None:
     assert refined.verdict.decision == "better", refined.verdict.sentence
+    old, new = refined.verdict.right["corrected"]
+    assert 0 <= old < new <= 1
     # The verdict is about the file: what is on disk really answers better somewhere else.
     assert dice(refined.model, pale(50)) > dice(base, pale(50)) + 0.1
     assert dice(refined.model, tiny.tile(51)) > dice(base, tiny.tile(51)) - 0.05

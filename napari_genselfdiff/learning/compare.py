@@ -1,0 +1,75 @@
+"""The refined model beside the one in use, on what was kept aside: numbers, verdict, picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_genselfdiff.learning.before_after import BeforeAfter, most_changed
+from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, class_values
+from napari_genselfdiff.learning.first import is_untrained
+from napari_genselfdiff.learning.gate import Verdict, best_constant, judge, judge_first
+from napari_genselfdiff.learning.scoring import (
+    KEEP_BLOCK,
+    classify,
+    count,
+    score,
+    share_right,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_genselfdiff.learning.lesson import Lesson
+    from napari_genselfdiff.registry.folder import Model
+
+
+def compare(
+    lesson: Lesson, candidate: Model, seed: int, device: torch.device
+) -> tuple[Verdict, BeforeAfter]:
+    """Verdict on the candidate, and the held-out place where the two models differ most."""
+    task, tiles, held = candidate.card.task, lesson.tiles, lesson.held
+    index, names = class_index(task), [spec.name for spec in task.classes]
+    after = candidate.load().to(device)
+    answers_new = [classify(after, tile.image) for tile in tiles]
+    new = count(answers_new, tiles, held, index, after.n_classes)
+    if is_untrained(lesson.current.card):
+        constant = best_constant([index[tile.classes] for tile in tiles], held)
+        old = count(constant, tiles, held, index, after.n_classes)
+        verdict = judge_first(old, new, names, seed=seed)
+        answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
+    else:
+        before = lesson.current.load().to(device)
+        answers_old = [classify(before, tile.image) for tile in tiles]
+        old = count(answers_old, tiles, held, index, before.n_classes)
+        everywhere = [tile.known for tile in lesson.keep]
+        kept_old, kept_new = (
+            score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK)
+            for model in (before, after)
+        )
+        verdict = judge(old, new, kept_old, kept_new, names, seed=seed)
+    verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
+    return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
+
+
+def _right(
+    before: Sequence[NDArray[np.int64]],
+    after: Sequence[NDArray[np.int64]],
+    tiles: Sequence[CorrectionTile],
+    held: Sequence[NDArray[np.bool_]],
+    index: NDArray[np.int64],
+) -> dict[str, tuple[float, float]]:
+    """Shares of pixels answered right, old and new, where one corrected and where one accepted."""
+    human = [tile.human & mask for tile, mask in zip(tiles, held, strict=True)]
+    accepted = [mask & ~drawn for mask, drawn in zip(held, human, strict=True)]
+    found = {}
+    for name, scored in (("corrected", human), ("accepted", accepted)):
+        old, new = (share_right(answers, tiles, scored, index) for answers in (before, after))
+        if old is not None and new is not None:
+            found[name] = (old, new)
+    return found
