@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 SCHEMA = 1
 
 
-def score_pair(pred_instances: Labels, true_instances: Labels) -> dict[str, float]:
-    """Every metric of one image by its report name; NaN where it is not defined."""
-    return score_objects(pred_instances, true_instances)
+def score_pair(
+    pred_instances: Labels, true_instances: Labels, *, distances: bool = True
+) -> dict[str, float]:
+    """Every metric of one image by its report name; NaN where it is not defined, or left out."""
+    return score_objects(pred_instances, true_instances, distances=distances)
 
 
 def build_report(

@@ -42,21 +42,29 @@ class Scored:
 
 
 def score_folder(
-    pairs: Sequence[Pair], segment: Segment, predictions: Path | None = None
+    pairs: Sequence[Pair],
+    segment: Segment,
+    predictions: Path | None = None,
+    *,
+    distances: bool = True,
 ) -> Iterator[Scored]:
     """Segment and score image by image, so that only one is in memory.
 
     ``segment`` takes ``(H, W, 3)`` uint8 and gives an answer of the same height and width.
     ``predictions`` is a folder for label PNGs: ids (16 bits) beside a truth of instances,
-    classes (8 bits) beside a truth of classes.
+    classes (8 bits) beside a truth of classes. Without ``distances`` Hausdorff's is left out.
     """
     for done, pair in enumerate(pairs, 1):
         image, mask = read_pair(pair)
         labels = _comparable(segment(image), mask, pair)
         if predictions is not None:
             write_png(predictions / f"{pair.name}.png", labels)
-        compare = score_pair if mask.kind == "instances" else score_classes
-        yield Scored(pair.name, compare(labels, mask.labels), done, len(pairs))
+        scores = (
+            score_pair(labels, mask.labels, distances=distances)
+            if mask.kind == "instances"
+            else score_classes(labels, mask.labels)
+        )
+        yield Scored(pair.name, scores, done, len(pairs))
 
 
 def write_examples(

@@ -48,7 +48,7 @@ def two_class_recipe(root: Path) -> FinetuneRecipe:
         "task": {"name": "Two", "kind": "objects", "mpp": 0.25, "classes": classes},
         "data": {"root": str(root), "sets": [{"folder": "two", "mpp": 0.25}]},
         "patch": {"size": 48, "mpp_range": [0.25, 0.25], "stain": None},
-        "loop": {"total_images": 200, "batch": 4, "lr": 6e-3, "ema_decay": 0.8},
+        "loop": {"total_images": 320, "batch": 4, "lr": 6e-3, "ema_decay": 0.8},
         "snapshots": {"tiles": 0},
     }
     return FinetuneRecipe.model_validate(settings)

@@ -146,7 +146,8 @@ class StudyPlan(_Strict):
     ``curve`` lists the numbers of images seen after which networks are scored on images aside;
     ``aside`` is how many images of the training list, outside all subsets, that is. ``extras``
     are further answers scored there at the end: ``raw`` weights instead of their moving average,
-    ``flips`` averaged over four mirror images.
+    ``flips`` averaged over four mirror images. ``distances`` False leaves Hausdorff's out, which
+    takes as long as all else in scoring.
     """
 
     name: str
@@ -156,6 +157,7 @@ class StudyPlan(_Strict):
     curve: tuple[int, ...] = ()
     aside: int = Field(default=4, ge=0)
     extras: tuple[Literal["raw", "flips"], ...] = ()
+    distances: bool = True
 
     @model_validator(mode="after")
     def _known_sets(self) -> Self:

@@ -183,7 +183,7 @@ def _carry_out(run: Run, root: Path, options: StudyOptions) -> dict[str, Any]:
         segment = pixels.learn_pixels(run.arm, run.data, taught, run.seed)
         found = {"aside": _dices(segment, aside)}
     if options.phase == "score":
-        found["scores"] = _scores(segment, to_score)
+        found["scores"] = _scores(segment, to_score, distances=run.plan.distances)
     spent = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
     return {**found, **{name: round(value, 1) for name, value in spent.items()}}
 
@@ -262,12 +262,14 @@ def _dices(segment: Segment, pairs: Sequence[Pair]) -> dict[str, float]:
     return found
 
 
-def _scores(segment: Segment, pairs: Sequence[Pair]) -> dict[str, dict[str, float | None]]:
+def _scores(
+    segment: Segment, pairs: Sequence[Pair], *, distances: bool
+) -> dict[str, dict[str, float | None]]:
     """Every metric by image; None where it is not defined."""
     return {
         item.image: {
             name: item.scores[name] if math.isfinite(item.scores[name]) else None
             for name in METRICS
         }
-        for item in score_folder(pairs, segment)
+        for item in score_folder(pairs, segment, distances=distances)
     }
