@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.slides.geometry import Region
+
     Mask = NDArray[np.bool_]
     Point = tuple[float, float]
 
@@ -56,7 +58,8 @@ def paint_stroke(
         )
     mask = np.zeros(window.region.shape, bool)
     for start, end in zip(points, [*points[1:], points[-1]], strict=True):
-        _capsule(mask, window, (start, end), radius)
+        part, near = capsule(start, end, radius, window.region)
+        mask[part] |= near
     return set_pixels(window, mask, value, object_id)
 
 
@@ -89,8 +92,8 @@ def set_pixels(window: Window, mask: Mask, value: int, object_id: int | None = N
         after.objects[changed] = number
     after.classes[changed] = value
     after.provenance[changed] = HUMAN
-    if value == 0:  # erasing what is unknown says that nothing is there
-        after.provenance[mask & (after.provenance == UNKNOWN)] = HUMAN
+    if value == 0:  # erasing where nobody looked says that nothing is there
+        after.provenance[mask & (after.provenance < ACCEPTED)] = HUMAN
     return after
 
 
@@ -184,24 +187,26 @@ def _classes_of(
     return lookup[at]
 
 
-def _capsule(mask: Mask, window: Window, ends: tuple[Point, Point], radius: float) -> None:
-    """Add all pixels within a distance of a line to a mask."""
-    (y0, x0), (y1, x1) = ends
+def capsule(
+    start: Point, end: Point, radius: float, region: Region
+) -> tuple[tuple[slice, slice], Mask]:
+    """Pixels of a region within a distance of a line: where they are in it, and which.
+
+    A radius below half a pixel still takes the pixel under each end.
+    """
+    (y0, x0), (y1, x1) = start, end
     reach = max(radius, 0.5)
     low = [math.floor(min(a, b) - reach) for a, b in ((y0, y1), (x0, x1))]
     high = [math.ceil(max(a, b) + reach) + 1 for a, b in ((y0, y1), (x0, x1))]
-    region = window.region
-    rows = slice(max(low[0] - region.y, 0), max(high[0] - region.y, 0))
-    columns = slice(max(low[1] - region.x, 0), max(high[1] - region.x, 0))
-    part = mask[rows, columns]
-    if not part.size:
-        return
-    y = np.arange(part.shape[0])[:, None] + rows.start + region.y
-    x = np.arange(part.shape[1])[None, :] + columns.start + region.x
+    rows = slice(max(low[0] - region.y, 0), min(max(high[0] - region.y, 0), region.height))
+    columns = slice(max(low[1] - region.x, 0), min(max(high[1] - region.x, 0), region.width))
+    y = np.arange(rows.start, max(rows.stop, rows.start))[:, None] + region.y
+    x = np.arange(columns.start, max(columns.stop, columns.start))[None, :] + region.x
     length = (y1 - y0) ** 2 + (x1 - x0) ** 2
     along = ((y - y0) * (y1 - y0) + (x - x0) * (x1 - x0)) / length if length else np.zeros((1, 1))
     along = np.clip(along, 0.0, 1.0)
     distance = (y - y0 - along * (y1 - y0)) ** 2 + (x - x0 - along * (x1 - x0)) ** 2
-    part |= distance <= radius**2
-    if radius < reach:  # the pixel under the point, however small the brush
-        part |= distance < reach**2
+    near = distance <= radius**2
+    if radius < reach:
+        near |= distance < reach**2
+    return (rows, columns), near

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.session import wording
-from napari_genselfdiff.session.editing import EditWindow, delete_object, with_surroundings
+from napari_genselfdiff.session.editing import EditWindow, with_surroundings
+from napari_genselfdiff.session.objects import delete_object
 
 if TYPE_CHECKING:
     from napari_genselfdiff.annotation.window import Operation

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from napari_genselfdiff.annotation.edit import capsule
 from napari_genselfdiff.annotation.labelling import compact
-from napari_genselfdiff.annotation.window import HUMAN, Window
+from napari_genselfdiff.annotation.window import HUMAN, UNKNOWN, Window
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.slides.geometry import Region
 
@@ -19,8 +21,30 @@ if TYPE_CHECKING:
 
 NOTHING: Final = 2**16 - 1
 """Painted value: there is nothing here (background, vouched for by a person)."""
+FORGOTTEN: Final = NOTHING - 1
+"""Painted value: unknown again, as if nobody had looked."""
+_CLEAR: Final = (0, FORGOTTEN, NOTHING)  # values without an object or a class
 MAX_SIDE: Final = 4096
 """Longest side of an edit window in pixels of the task's grid."""
+
+
+Brush = Literal["paint", "erase", "forget"]
+
+
+@dataclass(frozen=True)
+class Stroke:
+    """What a brush paints: a value, and over which ones (a flag for each of the 65,536)."""
+
+    value: int
+    over: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What saving did: changed pixels, and where (of the task's grid; None where nothing was)."""
+
+    pixels: int
+    region: Region | None
 
 
 class EditWindow:
@@ -28,8 +52,8 @@ class EditWindow:
 
     The editor paints *values* (uint16: what napari colours fast): numbers of objects within this
     window, or classes for areas; 0 is background as it was found, :data:`NOTHING` background
-    somebody vouches for. ``save`` compares them with what was taken, so nothing is lost however
-    they were painted.
+    somebody vouches for, :data:`FORGOTTEN` what is to be unknown again. ``save`` compares them with
+    what was taken, so nothing is lost however they were painted.
 
     Parameters
     ----------
@@ -60,6 +84,16 @@ class EditWindow:
         return self._window.region
 
     @property
+    def store(self) -> AnnotationStore:
+        """Where the rectangle was taken from."""
+        return self._store
+
+    @property
+    def task(self) -> TaskSpec:
+        """The task that is edited, with the classes it has now."""
+        return self._store.tasks.get(self._task.name, self._task)
+
+    @property
     def class_of_values(self) -> dict[int, int]:
         """Class of every value, also of objects painted but not saved."""
         return dict(self._classes)
@@ -81,57 +115,119 @@ class EditWindow:
         value = int(self._shown[y - self.region.y, x - self.region.x])
         return value, self._classes.get(value, 0)
 
+    def stroke(
+        self, brush: Brush, class_value: int, at: tuple[int, int] | None, *, protect: bool = False
+    ) -> Stroke:
+        """Begin a stroke at a pixel of the task's grid.
+
+        Parameters
+        ----------
+        brush
+            "paint": begun inside an object of the class the stroke extends it, elsewhere it draws
+            a new one, and never over other objects; areas are painted over. "erase": there is
+            nothing here. "forget": unknown again.
+        class_value
+            The class in hand.
+        protect
+            Leave pixels of other classes as they are.
+        """
+        objects = self._task.kind == "objects"
+        value = {"erase": NOTHING, "forget": FORGOTTEN}.get(brush, 0)
+        if not value:
+            found, of = (0, 0) if at is None else self.at(*at)
+            value = found if found and of == class_value else self.new_value(class_value)
+        if brush == "paint" and (objects or protect):
+            over = np.zeros(NOTHING + 1, bool)
+            over[[*_CLEAR, value]] = True
+            return Stroke(value, over)
+        over = np.ones(NOTHING + 1, bool)
+        if protect:
+            others = [number for number, of in self._of_values().items() if of != class_value]
+            over[others] = False
+        return Stroke(value, over)
+
+    def dab(
+        self,
+        painted: NDArray[np.uint16],
+        start: tuple[float, float],
+        end: tuple[float, float],
+        radius: float,
+        stroke: Stroke,
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Rows and columns of the window that a round brush changes on its way.
+
+        ``start`` and ``end`` are (y, x) of the task's grid, ``radius`` is in its pixels.
+        """
+        part, near = capsule(start, end, radius, self.region)
+        there = painted[part]
+        rows, columns = np.nonzero(near & (there != stroke.value) & stroke.over[there])
+        return rows + part[0].start, columns + part[1].start
+
     def filled(
-        self, painted: NDArray[np.uint16], y: int, x: int, class_value: int
+        self,
+        painted: NDArray[np.uint16],
+        y: int,
+        x: int,
+        class_value: int,
+        *,
+        protect: bool = False,
     ) -> NDArray[np.uint16]:
         """Values after a click of the Fill tool at a pixel of the task's grid.
 
         Background that a line encloses becomes part of the object that encloses it (of areas: gets
-        the class); an object that is clicked gets the class.
+        the class); an object that is clicked gets the class. ``protect`` leaves other classes.
 
         Raises
         ------
         ConfigError
-            If the background is open towards the window's border.
+            If the background is open towards the window's border, or the class is protected.
         """
         if not self.region.contains(Region(y, x, 1, 1)):
             raise ConfigError("that place is not on screen; click inside the view")
         seed = (y - self.region.y, x - self.region.x)
         old = int(painted[seed])
         after = painted.copy()
+        if protect and self._of_values().get(old, class_value) != class_value:
+            raise ConfigError("this has another class, which is protected at present")
         if self._task.kind != "objects":
             after[_connected(painted, seed)] = class_value
             return after
-        if old not in (0, NOTHING):
+        if old not in _CLEAR:
             after[painted == old] = self.new_value(class_value)
             return after
-        mask = _connected(np.where(painted == NOTHING, 0, painted), seed)
+        mask = _connected(_without_marks(painted), seed)
         if mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any():
             raise ConfigError("that background is open; draw a closed line around it first")
         after[mask] = self._enclosing(painted, mask, class_value)
         return after
 
-    def save(self, painted: NDArray[np.uint16], what: str) -> int:
-        """Write what differs from what was taken; give the number of changed pixels.
+    def save(self, painted: NDArray[np.uint16], what: str) -> Saved:
+        """Write what differs from what was taken, and read it again.
 
         Parameters
         ----------
         painted
-            Values, (h, w) uint16.
+            Values, (h, w) uint16. New objects keep the values they were painted with.
         what
             Name of the operation in the history, as people read it.
         """
         changed = painted != self._shown
         if not changed.any():
-            return 0
-        box = _box(changed | self._shares_object(painted[changed]))
+            return Saved(0, None)
+        box = _box(changed)
+        strange = np.setdiff1d(painted[box.slices], self._shown[box.slices])
+        known = [value for value in strange.tolist() if value in self._numbers.values()]
+        if self._task.kind == "objects" and known:
+            # Objects reached from elsewhere: without a pixel of theirs the store sees new ones.
+            box = _box(changed | np.isin(self._shown, known))
         part = box.slices
         before = self._window.cropped(box.shifted(self.region.y, self.region.x)).copy()
         after = before.copy()
         self._apply(after, painted[part], changed[part])
         pixels = self._store.write_edit(self._task.name, before, after, what=what)
+        self._learn_ids(painted[part], before.region)
         self.reread(before.region)
-        return pixels
+        return Saved(pixels, before.region)
 
     def reread(self, region: Region) -> tuple[NDArray[np.uint16], int, int] | None:
         """Read again what the store holds in ``region``.
@@ -155,30 +251,46 @@ class EditWindow:
         self._shown[y : y + part.height, x : x + part.width] = values
         return values, y, x
 
-    def _shares_object(self, painted: NDArray[np.uint16]) -> NDArray[np.bool_]:
-        """Pixels of objects that were painted on; without them the store would see new objects."""
-        extended = np.zeros(NOTHING + 1, bool)
-        extended[painted] = self._task.kind == "objects"
-        extended[[0, NOTHING]] = False
-        return np.asarray(extended[self._shown])
+    def _of_values(self) -> dict[int, int]:
+        """Class of every value that has one."""
+        if self._task.kind == "objects":
+            return self._classes
+        return {value: value for value in range(1, 256)}
 
     def _apply(
         self, after: Window, painted: NDArray[np.uint16], changed: NDArray[np.bool_]
     ) -> None:
         """Turn painted values into ids and classes, where they changed."""
-        values = np.where(painted == NOTHING, 0, painted)
+        values = _without_marks(painted)[changed]
         if after.objects is None:
-            after.classes[changed] = values[changed].astype(np.uint8)
+            known = [0, *(spec.value for spec in self.task.classes)]
+            good = np.isin(values, known)  # napari's own brush knows no classes
+            changed[changed] = good
+            after.classes[changed] = values[good].astype(np.uint8)
         else:
-            size = len(self._ids)
+            for stranger in np.unique(values[values >= len(self._ids)]).tolist():
+                values[values == stranger] = self._number(None, self.task.classes[0].value)
             ids = np.array(self._ids, np.uint32)
             # An object without an id gets one no object here has; the store numbers it anew.
             fresh = np.flatnonzero(ids == 0)[1:]
             ids[fresh] = np.uint32(2**32 - 2) - np.arange(len(fresh), dtype=np.uint32)
-            classes = np.array([self._classes.get(value, 0) for value in range(size)], np.uint8)
-            after.objects[changed] = ids[values[changed]]
-            after.classes[changed] = classes[values[changed]]
+            classes = [self._classes.get(value, 0) for value in range(len(self._ids))]
+            after.objects[changed] = ids[values]
+            after.classes[changed] = np.array(classes, np.uint8)[values]
         after.provenance[changed] = HUMAN
+        after.provenance[changed & (painted == FORGOTTEN)] = UNKNOWN
+
+    def _learn_ids(self, painted: NDArray[np.uint16], region: Region) -> None:
+        """Note which ids the store gave to what was new, so that its values stay."""
+        if self._task.kind != "objects":
+            return
+        now = self._store.read(self._task.name, region).ids
+        for value in np.unique(painted[(painted > 0) & (painted < len(self._ids))]).tolist():
+            if self._ids[value] == 0:
+                given = now[painted == value]
+                object_id = int(given.max(initial=0))
+                if object_id and object_id not in self._numbers:
+                    self._ids[value], self._numbers[object_id] = object_id, value
 
     def _values(self, window: Window) -> NDArray[np.uint16]:
         """Values of what the store holds."""
@@ -196,7 +308,7 @@ class EditWindow:
         number = None if object_id is None else self._numbers.get(object_id)
         if number is None:
             number = len(self._ids)
-            if number >= NOTHING:
+            if number >= FORGOTTEN:
                 raise ConfigError(
                     "too many objects to edit at once; zoom in and take the tool again"
                 )
@@ -213,7 +325,7 @@ class EditWindow:
         from scipy.ndimage import binary_dilation
 
         rim = painted[binary_dilation(mask) & ~mask]
-        values, counts = np.unique(rim[(rim > 0) & (rim < NOTHING)], return_counts=True)
+        values, counts = np.unique(rim[(rim > 0) & (rim < FORGOTTEN)], return_counts=True)
         return int(values[counts.argmax()]) if values.size else self.new_value(class_value)
 
 
@@ -224,33 +336,9 @@ def with_surroundings(view: Region, shape: tuple[int, int]) -> Region:
     return wide or view
 
 
-def delete_object(store: AnnotationStore, task: TaskSpec, y: int, x: int) -> int:
-    """Delete the object at a pixel of the task's grid; give its id, 0 if there is none."""
-    shape = store.shape(task.name)
-    spot = Region(y, x, 1, 1).clipped(shape)
-    if spot is None or task.kind != "objects":
-        return 0
-    object_id = int(store.read(task.name, spot).ids[0, 0])
-    if not object_id:
-        return 0
-    before = _whole_object(store, task, spot, object_id)
-    after = before.copy()
-    mask = before.ids == object_id
-    after.classes[mask], after.ids[mask], after.provenance[mask] = 0, 0, HUMAN
-    store.write_edit(task.name, before, after, what="Delete")
-    return object_id
-
-
-def _whole_object(store: AnnotationStore, task: TaskSpec, spot: Region, object_id: int) -> Window:
-    """Read a window the object does not leave, or the largest one."""
-    margin = 64
-    while True:
-        window = store.read(task.name, spot.padded(margin))
-        mask = window.ids == object_id
-        rim = mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()
-        if not rim or margin >= MAX_SIDE // 2:
-            return window
-        margin *= 2
+def _without_marks(painted: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Values with plain background for what is marked as nothing or as unknown."""
+    return np.where(painted >= FORGOTTEN, np.uint16(0), painted)
 
 
 def _connected(values: NDArray[np.uint16], seed: tuple[int, int]) -> NDArray[np.bool_]:

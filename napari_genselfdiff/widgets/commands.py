@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from napari_genselfdiff.widgets.tools import Tool
+    from napari_genselfdiff.widgets.tool_kinds import Tool
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ TOOLS: Final[dict[Tool, Command]] = {
         "Brush",
         "B",
         "Paint. Begin inside an object to extend it, beside it to draw a new one.\n"
-        "With Alt it erases. Right-click, draw around and return: the inside is filled.",
+        "With Alt it erases.",
     ),
     "erase": Command("Erase", "E", "Erase: there is nothing here. Refine learns from it."),
     "fill": Command(
@@ -100,13 +100,52 @@ TOOLS: Final[dict[Tool, Command]] = {
         "F",
         "Click inside a closed line to fill it, or on an object to give it the chosen class.",
     ),
+    "polygon": Command(
+        "Polygon",
+        "G",
+        "Click corner after corner; a double click or Enter closes the outline, Backspace takes\n"
+        "the last corner back, Esc forgets it. Drag to move the slide meanwhile.\n"
+        "Shift at the first corner extends the object there, Alt erases the inside.",
+    ),
     "lasso": Command(
-        "Lasso", "L", "Click around an object; double-click to close the outline and fill it."
+        "Lasso",
+        "L",
+        "Drag around something to outline and fill it.\n"
+        "With Shift it extends the object it begins in, with Alt it erases the inside.",
+    ),
+    "cut": Command(
+        "Cut out",
+        "X",
+        "Lasso delete: drag around objects to delete those that lie mostly inside.\n"
+        "In a task of areas everything inside is deleted.",
+    ),
+    "forget": Command(
+        "Unknown",
+        "U",
+        "Paint what nobody has judged: it is unknown again, and teaches nothing.",
+    ),
+    "split": Command("Split", "S", "Drag a line across an object to cut it in two."),
+    "merge": Command(
+        "Merge",
+        "M",
+        "Drag from one object across others: they become one, with the class of the first.",
     ),
     "delete": Command(
         "Delete",
         "D",
-        "Click an object to delete it; D deletes the one under the pointer.\n"
+        "Click an object to delete it; the key deletes the one under the pointer.\n"
         "Refine learns that there is nothing.",
     ),
+    "holes": Command("Fill holes", "O", "Click an object to fill its holes."),
+    "smooth": Command("Smooth", "R", "Click an object to round off its outline."),
+    "class": Command("Class", "C", "Click an object to give it the chosen class."),
 }
+PROTECT: Final = Command(
+    "Protect other classes",
+    "",
+    "Brush, eraser, lasso and fill leave other classes as they are.\n"
+    "Other objects are never painted over in any case.",
+)
+KEYS: Final = Command("Keys…", "", "Choose your own keys.")
+CLOSE_OUTLINE, LAST_CORNER = "Enter", "Backspace"
+"""Keys that are not chosen: they close an outline and take its last corner back."""

@@ -76,15 +76,13 @@ class Controller(Tools):
         self.viewer.layers.events.inserted.disconnect(self._on_inserted)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.viewer.scene.camera.events.disconnect(self._on_camera)
-        if self._on_drag in self.viewer.mouse_drag_callbacks:
-            self.viewer.mouse_drag_callbacks.remove(self._on_drag)
+        self.gestures.cleanup()
         self.layers.clear()
 
     def tick(self) -> None:
         """Do what waits: reports of the workers, strokes to save, layers to draw anew."""
         self.session.poll()
         if self._stroke_done and not self._drawing:
-            self._stroke_done = False
             self.save()
         if self._stale is not None and not self._drawing:
             self._show_stale()
@@ -141,31 +139,33 @@ class Controller(Tools):
 
     def accept_view(self) -> None:
         """Vouch for everything visible."""
-        self.save()
+        self.settle()
         with self.session.attempt():
             self.session.correcting.accept(self.visible(), self.pixel_on_screen())
 
     def clear_view(self) -> None:
         """Make everything visible unknown again."""
-        self.save()
+        self.settle()
         with self.session.attempt():
             self.session.correcting.clear_to_unknown(self.visible())
 
     def undo(self) -> None:
-        """Undo the last change of the annotations."""
-        self.save()
+        """Undo the last change of the annotations, or the last corner of an outline."""
+        if self.gestures.take_back():
+            return
+        self.settle()
         with self.session.attempt():
             self.session.correcting.undo()
 
     def redo(self) -> None:
         """Redo what was undone."""
-        self.save()
+        self.settle()
         with self.session.attempt():
             self.session.correcting.redo()
 
     def refine(self) -> None:
         """Refine the model on what was checked."""
-        self.save()
+        self.settle()
         with self.session.attempt():
             self.session.refining.start()
 
@@ -193,6 +193,7 @@ class Controller(Tools):
 
     def _on_slide(self) -> None:
         slide = self.session.slide
+        self.settle()  # the old annotations are open until everybody has heard of it
         self._window, self.tool = None, None
         self._stale = self._redraw_at = None
         if slide is None:

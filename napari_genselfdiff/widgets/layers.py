@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from napari.layers.labels._labels_mouse_bindings import BrushSizeOnMouseMove
 from napari.utils.colormaps import DirectLabelColormap
 
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN
@@ -36,6 +35,7 @@ HATCH: Final = (12, 2)
 _RIMS: Final[dict[int | None, str | None]] = {
     value: PROVENANCE[value] for value in (ACCEPTED, HUMAN)
 }
+_MANY: Final = 100_000  # pixels; more than this are drawn by drawing everything
 _MINE: Final = "genselfdiff"
 _PANEL: Final = "panel"  # says that the panel itself added a slide, not the reader
 
@@ -352,29 +352,35 @@ class SlideLayers:
         self._viewer.layers.selection.active = layer
         return layer
 
-    def arm(self, mode: str, brush_size: int) -> None:
-        """Give the edit window a tool of napari's."""
-        if self.edit is None:
+    def arm(self, cursor: str, brush_size: int, *, pan: bool) -> None:
+        """Prepare the edit window for a tool of ours: its cursor, and whether a drag pans."""
+        layer = self.edit
+        if layer is None:
             return
-        self.edit.mode = mode
-        self.edit.brush_size = brush_size
-        if mode == "pan_zoom":
-            self.edit.cursor = "cross"  # a click does something
-        # Alt is ours: it erases. napari would resize the brush with it.
-        moves = self.edit.mouse_move_callbacks
-        for callback in [c for c in moves if isinstance(c, BrushSizeOnMouseMove)]:
-            moves.remove(callback)
+        # In this mode napari itself does nothing to the pixels, and no double click zooms.
+        layer.mode = "pick"
+        layer.brush_size = brush_size
+        layer.cursor = cursor
+        layer.mouse_pan = pan
 
-    def is_drawing_polygon(self) -> bool:
-        """Whether an outline was begun and not closed."""
-        return self.edit is not None and bool(self.edit._overlays["polygon"].points)
+    def paint(self, rows: NDArray[np.intp], columns: NDArray[np.intp], value: int) -> None:
+        """Give pixels of the edit window a value and draw them."""
+        if self.edit is not None and len(rows):
+            self.edit.data_setitem((rows, columns), value)
 
     def put(self, values: NDArray[np.uint16], y: int, x: int) -> None:
         """Overwrite a rectangle of the edit window, from its row ``y`` and column ``x``."""
-        if self.edit is None:
+        layer = self.edit
+        if layer is None:
             return
-        self.edit.data[y : y + values.shape[0], x : x + values.shape[1]] = values
-        self.edit.refresh(extent=False)
+        part = layer.data[y : y + values.shape[0], x : x + values.shape[1]]
+        rows, columns = np.nonzero(part != values)
+        if len(rows) > _MANY:
+            part[...] = values
+            layer.refresh(extent=False)
+        elif len(rows):
+            layer.data_setitem((rows + y, columns + x), values[rows, columns])
+        layer._reset_history()  # undo is ours; napari's keeps copies of every stroke
 
     def recolor(self, colors: Mapping[int | None, str | None]) -> None:
         """Give the values of the edit window new colours."""

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from psygnal import Signal, SignalGroup
 
-from napari_genselfdiff.session.editing import NOTHING, EditWindow
+from napari_genselfdiff.session.editing import FORGOTTEN, NOTHING, Brush, EditWindow
+from napari_genselfdiff.session.tool_acts import Target, along, at
+from napari_genselfdiff.widgets.gestures import Gestures
 from napari_genselfdiff.widgets.layers import SlideLayers
+from napari_genselfdiff.widgets.tool_kinds import HANDLING, Tool
 from napari_genselfdiff.widgets.view import visible_region
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
     from napari.components import ViewerModel
 
+    from napari_genselfdiff.session.editing import Stroke
+    from napari_genselfdiff.session.outlining import How
     from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.session.tool_acts import ClickTool, LineTool
     from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.widgets.gestures import Point
 
-Tool = Literal["brush", "erase", "fill", "lasso", "delete"]
-_NAMES: Final[dict[Tool, str]] = {
-    "brush": "Brush",
-    "erase": "Erase",
-    "fill": "Fill",
-    "lasso": "Lasso",
-    "delete": "Delete",
-}
-_MODES: Final[dict[Tool, str]] = {
-    "brush": "paint",
-    "erase": "paint",
-    "fill": "pan_zoom",
-    "lasso": "polygon",
-    "delete": "pan_zoom",
-}
+__all__ = ["BRUSH", "ControllerEvents", "Tool", "Tools"]
+
 BRUSH: Final = (1, 64)
 """Smallest and largest brush in pixels of the task's grid."""
+_BRUSHES: Final[dict[Tool, Brush]] = {"brush": "paint", "erase": "erase", "forget": "forget"}
+_WORDS: Final[dict[Brush, str]] = {
+    "paint": "Brush",
+    "erase": "Erase",
+    "forget": "Clear to unknown",
+}
 
 
 class ControllerEvents(SignalGroup):
@@ -71,12 +72,14 @@ class Tools:
         self.tool: Tool | None = None
         self.class_value = 1
         self.brush_size = 8
+        self.protect = False
         self._clock = clock
         self._window: EditWindow | None = None
-        self._drawing = False
+        self._stroke: Stroke | None = None
         self._stroke_done = False
+        self._what = "Brush"
         self._redraw_at: float | None = None
-        viewer.mouse_drag_callbacks.append(self._on_drag)
+        self.gestures = Gestures(viewer, self)
 
     def visible(self) -> Region | None:
         """What is on screen of the slide, in level-0 pixels."""
@@ -88,23 +91,41 @@ class Tools:
         """What is being edited."""
         return self._window
 
+    @property
+    def _drawing(self) -> bool:
+        """Whether a stroke is being painted: nothing may change under the brush."""
+        return self.gestures.is_stroking
+
+    # -- what buttons and keys do ---------------------------------------------------------------
+
     def pick_tool(self, tool: Tool | None) -> None:
         """Start a tool on the visible region; None or the same tool again puts it away."""
         if tool is None or tool == self.tool:
             self.leave()
             return
+        self.settle()
         with self.session.attempt():
             self._take(tool)
 
+    def settle(self) -> None:
+        """End what is half drawn, and save."""
+        self.gestures.finish()
+        self.save()
+
     def leave(self) -> None:
         """Put the tool away and save."""
-        self.save()
+        self.settle()
         self.layers.close_edit()
-        self._window = None
+        self._window = self._stroke = None
         if self.tool is not None:
             self.tool = None
             self._redraw_soon(0)
             self.events.tool_changed.emit()
+
+    def escape(self) -> None:
+        """Forget the outline that was begun; with none, put the tool away."""
+        if not self.gestures.drop():
+            self.leave()
 
     def pick_class(self, value: int) -> None:
         """Paint with another class of the task."""
@@ -130,9 +151,14 @@ class Tools:
             self.layers.edit.brush_size = self.brush_size
         self.events.class_changed.emit()
 
+    def set_protect(self, on: bool) -> None:
+        """Leave pixels and objects of other classes as they are while drawing, or not."""
+        self.protect = on
+        self.events.class_changed.emit()
+
     def delete_here(self) -> None:
         """Delete the object under the pointer; with none there, take the Delete tool."""
-        self.save()
+        self.settle()
         with self.session.attempt():
             pixel = self._grid_pixel(self.viewer.cursor.position)
             if pixel is None or not self.session.correcting.delete_object(*pixel):
@@ -143,14 +169,21 @@ class Tools:
         window, layer = self._window, self.layers.edit
         if window is None or layer is None or self._drawing:
             return
+        self._stroke_done = False
         with self.session.attempt():
-            what = "Brush" if self.tool is None else _NAMES[self.tool]
-            if window.save(layer.data, what):
-                self._show(window.region)
-                self.session.say(f"{what}: saved.")
+            saved = window.save(layer.data, self._what)
+            if saved.pixels:
+                self.session.say(f"{self._what}: saved.")
+            elif saved.region is not None:  # marks on what was so already
+                self._show(saved.region)
+
+    # -- the window -----------------------------------------------------------------------------
 
     def _take(self, tool: Tool) -> None:
         """Make the visible region editable and arm a tool."""
+        if HANDLING[tool].objects_only and self.session.task.kind != "objects":
+            self.session.say("This tool is for single objects; this task has areas.", "warning")
+            return
         visible = self.visible()
         if self._window is None or not self._covers(visible):
             self.save()
@@ -159,9 +192,15 @@ class Tools:
                 self._window.region, self._window.values(), self._colors(self._window)
             )
             layer.events.paint.connect(self._on_paint)
+            layer.events.mode.connect(self._on_mode)
         self.tool = tool
-        self.layers.arm(_MODES[tool], self.brush_size)
+        self._arm()
         self.events.tool_changed.emit()
+
+    def _arm(self) -> None:
+        if self.tool is not None:
+            handling = HANDLING[self.tool]
+            self.layers.arm(handling.cursor, self.brush_size, pan=handling.pans)
 
     def _covers(self, visible: Region | None) -> bool:
         return self._window is not None and self._window.region.contains(
@@ -170,13 +209,13 @@ class Tools:
 
     def _colors(self, window: EditWindow) -> dict[int | None, str | None]:
         """Colours of the values to paint."""
-        task = self.session.task
+        task = window.task
         hidden = self.layers.hidden_classes
         by_class = {c.value: None if c.value in hidden else c.color for c in task.classes}
         if task.kind != "objects":
             return {None: None} | dict(by_class.items())
         if task.n_classes == 1:
-            return {None: by_class[task.classes[0].value], NOTHING: None}
+            return {None: by_class[task.classes[0].value], NOTHING: None, FORGOTTEN: None}
         ids = window.class_of_values.items()
         return {None: None, **{object_id: by_class.get(value) for object_id, value in ids}}
 
@@ -195,81 +234,119 @@ class Tools:
             return
         fresh = self._window.reread(region)
         if fresh is not None:
-            self.layers.put(*fresh)
-            if self.session.task.n_classes > 1:
+            if self._window.task.n_classes > 1 and self._window.task.kind == "objects":
                 self.layers.recolor(self._colors(self._window))
+            self.layers.put(*fresh)
 
     def _redraw_soon(self, delay: float) -> None:
         self._redraw_at = self._clock() + delay
 
-    def _on_drag(self, _viewer: Any, event: Any) -> Iterator[None]:
-        tool, layer = self.tool, self.layers.edit
-        if tool is None or layer is None or self.viewer.layers.selection.active is not layer:
-            return
-        pixel = self._grid_pixel(event.position)
-        if _MODES[tool] != "pan_zoom":
-            self._drawing = event.button == 1
-            self._arm_stroke(tool, pixel, "Alt" in event.modifiers)
-            yield
-            while event.type == "mouse_move":
-                yield
-            self._drawing = False
-            return
-        yield
-        moved = False
-        while event.type == "mouse_move":
-            moved = True
-            yield
-        if not moved and pixel is not None and event.button == 1:
-            self._click(tool, *pixel)
+    def _on_paint(self, _event: Any = None) -> None:
+        self._stroke_done = True
 
-    def _arm_stroke(self, tool: Tool, pixel: tuple[int, int] | None, alt: bool) -> None:
-        """Choose what the stroke paints, before napari begins to paint."""
-        window, layer = self._window, self.layers.edit
-        if window is None or layer is None:
-            return
-        if tool == "erase" or alt:
-            layer.preserve_labels = False
-            layer.selected_label = NOTHING
-            return
-        value, class_value = (0, 0) if pixel is None else window.at(*pixel)
-        if tool == "lasso" and self.layers.is_drawing_polygon():
-            return
-        extends = tool == "brush" and value and class_value == self.class_value
-        objects = self.session.task.kind == "objects"
-        layer.selected_label = value if extends else window.new_value(self.class_value)
-        # A new object never eats a neighbour; areas are painted over.
-        layer.preserve_labels = objects
-        if objects and self.session.task.n_classes > 1 and not extends:
-            self.layers.recolor(self._colors(window))
+    def _on_mode(self, _event: Any = None) -> None:
+        """Space lends the mouse to panning; back in our mode the cursor is ours again."""
+        if self.layers.edit is not None and self.layers.edit.mode == "pick":
+            self._arm()
 
-    def _click(self, tool: Tool, y: int, x: int) -> None:
+    # -- what the gestures ask for --------------------------------------------------------------
+
+    def is_ready(self) -> bool:
+        """Whether the tool may act: its window is open and chosen, and Space is not held."""
+        layer = self.layers.edit
+        return (
+            self._window is not None
+            and layer is not None
+            and layer.mode == "pick"
+            and self.viewer.layers.selection.active is layer
+        )
+
+    def grid_point(self, position: Sequence[float]) -> Point | None:
+        """Point of the task's grid (pixel i is centred on i) under a world position."""
+        slide, store = self.layers.slide, self.session.store
+        if slide is None or store is None:
+            return None
+        downsample = store.downsample(self.session.task.name)
+        y0, x0 = slide.world_to_data(position)[-2:]
+        return float((y0 + 0.5) / downsample - 0.5), float((x0 + 0.5) / downsample - 0.5)
+
+    def world_point(self, point: Point) -> tuple[float, ...]:
+        """World position of a point of the task's grid."""
+        slide, store = self.layers.slide, self.session.store
+        if slide is None or store is None:
+            return point
+        downsample = store.downsample(self.session.task.name)
+        return tuple(slide.data_to_world([(value + 0.5) * downsample - 0.5 for value in point]))
+
+    def begin_stroke(self, tool: Tool, point: Point, modifiers: Sequence[str]) -> bool:
+        """Choose what the stroke paints."""
+        if self._stroke_done:
+            self.save()  # the stroke before this one is a step of its own
+        window = self._window
+        brush = "erase" if "Alt" in modifiers and tool == "brush" else _BRUSHES[tool]
+        self._stroke = None
+        with self.session.attempt():
+            if window is not None:
+                pixel = self._pixel(point)
+                self._stroke = window.stroke(brush, self.class_value, pixel, protect=self.protect)
+                self._what = _WORDS[brush]
+                several = window.task.kind == "objects" and window.task.n_classes > 1
+                if brush == "paint" and several and self._stroke.value != window.at(*pixel)[0]:
+                    self.layers.recolor(self._colors(window))
+        return self._stroke is not None
+
+    def stroke_to(self, start: Point, end: Point) -> None:
+        """Paint from one point of the grid to the next."""
+        window, layer, stroke = self._window, self.layers.edit, self._stroke
+        if window is not None and layer is not None and stroke is not None:
+            rows, columns = window.dab(layer.data, start, end, self.brush_size / 2, stroke)
+            self.layers.paint(rows, columns, stroke.value)
+
+    def end_stroke(self) -> None:
+        """Have the stroke saved as soon as the event is over."""
+        self._stroke_done = True
+
+    def use_line(self, tool: Tool, points: list[Point], modifiers: Sequence[str]) -> None:
+        """Act on a drawn line: Shift extends what it begins in, Alt erases."""
+        how: How = "erase" if "Alt" in modifiers else "extend" if "Shift" in modifiers else "new"
         self.save()
         with self.session.attempt():
-            if tool == "delete" and not self.session.correcting.delete_object(y, x):
-                self.session.say("There is no object here; click inside an outline.")
+            if self._window is not None:
+                self.session.say(along(self._target(), cast("LineTool", tool), points, how))
+
+    def use_click(self, tool: Tool, point: Point) -> None:
+        """Act on a click."""
+        self.save()
+        y, x = self._pixel(point)
+        with self.session.attempt():
             if tool == "fill":
                 self._fill(y, x)
+            elif self._window is not None:
+                self.session.say(at(self._target(), cast("ClickTool", tool), y, x))
+
+    def _target(self) -> Target:
+        """What is being edited, also while another task is being chosen."""
+        assert self._window is not None
+        window = self._window
+        return Target(window.store, window.task, self.class_value, self.protect)
 
     def _fill(self, y: int, x: int) -> None:
         window, layer = self._window, self.layers.edit
         if window is None or layer is None:
             return
-        after = window.filled(layer.data, y, x, self.class_value)
-        if window.save(after, _NAMES["fill"]):
-            self._show(window.region)
+        after = window.filled(layer.data, y, x, self.class_value, protect=self.protect)
+        if window.save(after, "Fill").pixels:
             self.session.say("Filled and saved.")
 
-    def _grid_pixel(self, position: tuple[float, ...]) -> tuple[int, int] | None:
-        """Pixel of the task's grid under a point in world units, if it is on the slide."""
-        session, slide = self.session, self.layers.slide
-        if session.store is None or slide is None:
-            return None
-        downsample = session.store.downsample(session.task.name)
-        y0, x0 = slide.world_to_data(position)[-2:]
-        y, x = int((y0 + 0.5) // downsample), int((x0 + 0.5) // downsample)
-        height, width = session.store.shape(session.task.name)
-        return (y, x) if 0 <= y < height and 0 <= x < width else None
+    @staticmethod
+    def _pixel(point: Point) -> tuple[int, int]:
+        return math.floor(point[0] + 0.5), math.floor(point[1] + 0.5)
 
-    def _on_paint(self, _event: Any = None) -> None:
-        self._stroke_done = True
+    def _grid_pixel(self, position: Sequence[float]) -> tuple[int, int] | None:
+        """Pixel of the task's grid under a point in world units, if it is on the slide."""
+        point = self.grid_point(position)
+        if point is None or self.session.store is None:
+            return None
+        y, x = self._pixel(point)
+        height, width = self.session.store.shape(self.session.task.name)
+        return (y, x) if 0 <= y < height and 0 <= x < width else None

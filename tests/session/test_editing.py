@@ -14,12 +14,13 @@ from napari_genselfdiff.annotation.tasks import REGIONS
 from napari_genselfdiff.annotation.window import HUMAN, MODEL, UNKNOWN
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.session.editing import (
+    FORGOTTEN,
     MAX_SIDE,
     NOTHING,
     EditWindow,
-    delete_object,
     with_surroundings,
 )
+from napari_genselfdiff.session.objects import delete_object
 from napari_genselfdiff.slides.geometry import Region
 from tests.annotation.builders import CELLS, disks, new_store
 
@@ -36,7 +37,7 @@ def store(tmp_path: Path) -> AnnotationStore:
 
 def test_untouched_window_writes_nothing(store: AnnotationStore) -> None:
     window = EditWindow(store, CELLS, VIEW)
-    assert window.save(window.values(), "Brush") == 0
+    assert window.save(window.values(), "Brush").pixels == 0
     assert len(store.history) == 1
 
 
@@ -44,7 +45,7 @@ def test_new_object_gets_its_own_id_and_class(store: AnnotationStore) -> None:
     window = EditWindow(store, CELLS, VIEW)
     painted = window.values()
     painted[100:110, 20:30] = window.new_value(1)
-    assert window.save(painted, "Brush") == 100
+    assert window.save(painted, "Brush").pixels == 100
     now = store.read("Cells", VIEW)
     box = (slice(100, 110), slice(20, 30))
     assert len(np.unique(now.ids[box])) == 1
@@ -71,7 +72,7 @@ def test_erasing_background_vouches_for_it(store: AnnotationStore) -> None:
     window = EditWindow(store, CELLS, Region(0, 0, 50, 50))
     painted = window.values()
     painted[10:20, 10:20] = NOTHING
-    assert window.save(painted, "Erase") == 100
+    assert window.save(painted, "Erase").pixels == 100
     now = store.read("Cells", Region(0, 0, 50, 50))
     assert (now.provenance[10:20, 10:20] == HUMAN).all()
     assert (now.classes == 0).all()
@@ -84,7 +85,7 @@ def test_saving_twice_writes_once(store: AnnotationStore) -> None:
     painted = window.values()
     painted[100:110, 20:30] = window.new_value(1)
     window.save(painted, "Brush")
-    assert window.save(window.values(), "Brush") == 0
+    assert window.save(window.values(), "Brush").pixels == 0
 
 
 def test_fill_closes_a_ring_and_refuses_open_ground(store: AnnotationStore) -> None:

@@ -34,7 +34,7 @@ def names(viewer: ViewerModel) -> list[str]:
 
 
 def stroke(controller: Controller, points: list[tuple[int, int]], *modifiers: str) -> None:
-    """A drag with the left button over pixels of the task's grid, through napari's own brush."""
+    """A drag with the left button over pixels of the task's grid."""
     layer = controller.layers.edit
     viewer = controller.viewer
     assert layer is not None
@@ -49,7 +49,6 @@ def stroke(controller: Controller, points: list[tuple[int, int]], *modifiers: st
         pos=np.zeros(2),
     )
     running = [callback(viewer, event) for callback in viewer.mouse_drag_callbacks]
-    running += [callback(layer, event) for callback in layer.mouse_drag_callbacks]
     running = [generator for generator in running if generator is not None]
     for generator in running:
         next(generator, None)
