@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.arrays import ArrayName, TaskArrays
+    from napari_genselfdiff.annotation.chunks import ChunkArray
     from napari_genselfdiff.annotation.looks import Look
     from napari_genselfdiff.annotation.schema import SlideRecord
     from napari_genselfdiff.annotation.window import Window
@@ -68,6 +69,11 @@ class SurveyedStore(RecoveringStore):
         if array not in levels:
             raise ConfigError(f"task {task_name!r} has no array {array!r}, only {sorted(levels)}")
         return levels[array]
+
+    def drawn_levels(self, task_name: str, array: ArrayName) -> list[ChunkArray]:
+        """Give the pyramid of :meth:`levels` for drawing: the same pixels, read without threads."""
+        self.levels(task_name, array)
+        return self._task(task_name).pyramid(array)
 
     def read(self, task_name: str, region: Region) -> Window:
         """Annotations of the part of a region (task's grid) that lies on the slide.

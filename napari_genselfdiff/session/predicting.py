@@ -1,7 +1,11 @@
-"""Predict: segment what is on screen in the worker, and put the result into the annotations."""
+"""Predict: segment what is on screen in the worker, and put the result into the annotations.
+
+Putting it there takes 0.1-0.5 s, most of it waiting for the disk, so another thread does it.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,9 +31,13 @@ from napari_genselfdiff.session.events import Activity
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.annotation.window import Written
     from napari_genselfdiff.engine.job import Job
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
@@ -38,6 +46,8 @@ if TYPE_CHECKING:
 
 MAX_SIDE = 4096
 """Longest side of a view to predict, in pixels of the model's grid."""
+PREDICT, LIVE = "Predict", "Predict live"
+"""Names in the history of what was asked for, and of what followed the view by itself."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,23 @@ class Unsure:
     mask: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class _Result:
+    """What is known once a prediction is among the annotations."""
+
+    written: Written
+    unsure: Unsure
+    objects: int | None
+    run: Path | None
+
+
+@dataclass
+class _Writing:
+    running: _Running
+    done: RegionDone
+    result: Future[_Result]
+
+
 class Predicting:
     """The prediction that runs, if one does; a new one takes the place of the old.
 
@@ -86,6 +113,8 @@ class Predicting:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._running: _Running | None = None
+        self._writing: _Writing | None = None
+        self.pool: Executor | None = None  # made when it is needed
         self.activity: Activity | None = None
         self.last_region0: Region | None = None
         self.command = ""
@@ -140,6 +169,19 @@ class Predicting:
         self._session.say("Prediction cancelled; nothing was changed.")
         return True
 
+    def finish(self) -> None:
+        """Wait until a result that has come is among the annotations."""
+        if self._writing is not None:
+            self._take_written(self._writing)
+
+    def close(self) -> None:
+        """Finish, and end the thread."""
+        with self._session.attempt():
+            self.finish()
+        if self.pool is not None:
+            self.pool.shutdown()
+            self.pool = None
+
     def forget(self) -> None:
         """Hatch nothing any more, and offer no command."""
         self._unsure, self.command = None, ""
@@ -151,32 +193,38 @@ class Predicting:
         found, store, task = self._unsure
         if store is not self._session.store or task != self._session.task.name:
             return None
-        checked = store.read(task, found.region).provenance >= ACCEPTED
-        return Unsure(found.region, found.mask & ~checked)
+        provenance = store.drawn_levels(task, "provenance")[0][found.region.slices]
+        return Unsure(found.region, found.mask & (provenance < ACCEPTED))
 
     def poll(self) -> None:
         """Take in tiles and results."""
+        if self._writing is not None and self._writing.result.done():
+            self._take_written(self._writing)
         running = self._running
         if running is None:
             return
-        last: TileDone | None = None
-        for item in running.job.take_partials():
-            if isinstance(item, TileDone):
-                self._on_tile(running, item)
-                last = item
-        if not running.job.done:
-            if last is not None:  # once, however many came together
-                share = last.done / max(last.total, 1)
-                what = f"Predicting {wording.things(running.task)}"
-                self._report(Activity(what, share, last.eta_s))
+        self._take_tiles(running)
+        if not running.job.done or self._writing is not None:
             return
         self._running = None
         try:
             result = running.job.value()
             if isinstance(result, RegionDone):
-                self._on_region(running, result)
+                self._write(running, result)
         finally:
-            self._report(None)
+            if self._writing is None:
+                self._report(None)
+
+    def _take_tiles(self, running: _Running) -> None:
+        last: TileDone | None = None
+        for item in running.job.take_partials():
+            if isinstance(item, TileDone):
+                self._on_tile(running, item)
+                last = item
+        if last is not None:  # once, however many came together
+            share = last.done / max(last.total, 1)
+            what = f"Predicting {wording.things(running.task)}"
+            self._report(Activity(what, share, last.eta_s))
 
     def _place(self, region0: Region | None) -> tuple[Region, float]:
         """Region in the model's grid and that grid's downsample, or the reason why not."""
@@ -209,43 +257,69 @@ class Predicting:
         preview = TilePreview(running.region, tile.core, tile.downsample, tile.classes)
         self._session.events.tile_done.emit(preview)
 
-    def _on_region(self, running: _Running, done: RegionDone) -> None:
-        downsample = running.store.downsample(running.task.name)
-        window = to_store_window(done, running.slide.shape, downsample)
-        written = running.store.write_prediction(
-            running.task.name, window, model_hash=running.model.hash
-        )
-        self._unsure = (
-            Unsure(*unsure_in_store(done, running.slide.shape, downsample)),
-            running.store,
-            running.task.name,
-        )
-        self.seconds = dict(done.seconds)
-        self._record(running, done, labels_sha256(window))
-        found = _count(window.objects)
+    def _write(self, running: _Running, done: RegionDone) -> None:
+        """Begin to put a result among the annotations; every other change of them waits for it."""
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(1, "genselfdiff-writing")
+        result = running.store.background.start(self.pool, lambda: _put(running, done))
+        self._writing = _Writing(running, done, result)
+        if result.done():
+            self._take_written(self._writing)
+
+    def _take_written(self, writing: _Writing) -> None:
+        """Tell that a result is among the annotations, or why it is not."""
+        running, done = writing.running, writing.done
+        self._writing = None
+        try:
+            running.store.background.settle()
+            result = writing.result.result()
+            self._unsure = result.unsure, running.store, running.task.name
+            self.seconds = dict(done.seconds)
+            if result.run is not None:
+                self.command = segment_command(
+                    running.slide, running.model, running.region0, result.run
+                )
+            self._say(running, done, result)
+        finally:
+            if self._running is None:
+                self._report(None)
+
+    def _say(self, running: _Running, done: RegionDone, result: _Result) -> None:
+        found = result.objects
         number = wording.things(running.task, found) if found is not None else "Areas"
+        written = result.written
         kept = wording.kept(written.kept_objects, written.kept_pixels, running.task)
         hint = "" if running.live else " Correct what is wrong, or accept the view."
         text = f"{number} in {wording.duration(done.seconds.get('total', 0))}. {kept}"
-        warning = done.warning
-        if warning:
-            self._session.say(f"{text} Careful: {warning}.", "warning")
+        if done.warning:
+            self._session.say(f"{text} Careful: {done.warning}.", "warning")
         else:
             self._session.say(f"{text}{hint}", "good")
-
-    def _record(self, running: _Running, done: RegionDone, labels: str) -> None:
-        """Write down how the labels came about, and how to get them without a window."""
-        if done.profile is None:
-            return
-        record = run_record(
-            running.slide, running.model, done.profile, running.region0, self.seconds, labels
-        )
-        run = write_run(running.store.path, record)
-        self.command = segment_command(running.slide, running.model, running.region0, run)
 
     def _report(self, activity: Activity | None) -> None:
         self.activity = activity
         self._session.events.predicting_changed.emit()
+
+
+def _put(running: _Running, done: RegionDone) -> _Result:
+    """Put a result among the annotations, and write down how the labels came about."""
+    downsample = running.store.downsample(running.task.name)
+    window = to_store_window(done, running.slide.shape, downsample)
+    written = running.store.write_prediction(
+        running.task.name,
+        window,
+        model_hash=running.model.hash,
+        what=LIVE if running.live else PREDICT,
+    )
+    run = None
+    if done.profile is not None:
+        labels = labels_sha256(window)
+        record = run_record(
+            running.slide, running.model, done.profile, running.region0, done.seconds, labels
+        )
+        run = write_run(running.store.path, record)
+    unsure = Unsure(*unsure_in_store(done, running.slide.shape, downsample))
+    return _Result(written, unsure, _count(window.objects), run)
 
 
 def _count(objects: NDArray[np.uint32] | None) -> int | None:

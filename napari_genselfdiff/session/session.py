@@ -215,6 +215,8 @@ class Session:
         """Close slide and annotations; everything is saved already."""
         if self.slide is None:
             return
+        with self.attempt():
+            self.predicting.finish()
         self.predicting.cancel()
         self.predicting.forget()
         self.refining.cancel()
@@ -233,6 +235,7 @@ class Session:
     def close(self) -> None:
         """Close everything and end the worker processes."""
         self.close_slide()
+        self.predicting.close()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             engine.close()

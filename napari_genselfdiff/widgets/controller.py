@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.annotation.commit import bounding_box
 from napari_genselfdiff.widgets.live import Live
 from napari_genselfdiff.widgets.tools import Tools
 from napari_genselfdiff.widgets.view import pixel_on_screen, zoom_to
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.session.predicting import TilePreview
     from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.slides.geometry import Region
 
 SETTLED_S: Final = 0.35
 """A view is taken for editing when the camera has stood still this long."""
@@ -48,6 +49,7 @@ class Controller(Tools):
         super().__init__(viewer, session, clock)
         self._stale: Region | None = None
         self._moved_at: float | None = None
+        self._hatch = False
         self._adopting: Image | None = None
         self._model_shown: str | None = None
         self._task_name = ""
@@ -80,19 +82,32 @@ class Controller(Tools):
         self.layers.clear()
 
     def tick(self) -> None:
-        """Do what waits: reports of the workers, strokes to save, layers to draw anew."""
+        """Do what waits: reports of the workers, strokes to save, layers to draw anew.
+
+        What takes long is spread over several ticks, and the eye's own things come first.
+        """
         self.session.poll()
         if self._stroke_done and not self._drawing:
             self.save()
-        if self._stale is not None and not self._drawing:
-            self._show_stale()
+        self.live.tick(busy=self.tool is not None or self._drawing)
+        if not self._drawing:
+            self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        """Do the first of the things that wait to be drawn."""
         now = self._clock()
-        if self._redraw_at is not None and now >= self._redraw_at and not self._drawing:
+        if self._stale is not None:
+            self._show_stale()
+        elif self._redraw_at is not None and now >= self._redraw_at:
             self._redraw_at = None
             self.layers.refresh_annotations()
+            if self.session.predicting.activity is None:
+                self.layers.close_preview()
+            self._hatch = True
+        elif self._hatch:
+            self._hatch = False
             self.live.refresh()
-        self.live.tick(busy=self.tool is not None or self._drawing)
-        if self._moved_at is not None and now - self._moved_at >= SETTLED_S and not self._drawing:
+        elif self._moved_at is not None and now - self._moved_at >= SETTLED_S:
             self._moved_at = None
             self._follow_view()
             self.events.view_changed.emit()
@@ -220,14 +235,14 @@ class Controller(Tools):
         self.layers.show_annotations(
             session.task,
             store.downsample(name),
-            store.levels(name, "classes"),
-            store.levels(name, "objects") if has_objects else None,
-            store.levels(name, "provenance"),
+            store.drawn_levels(name, "classes"),
+            store.drawn_levels(name, "objects") if has_objects else None,
+            store.drawn_levels(name, "provenance"),
         )
         self.events.class_changed.emit()
 
     def _on_annotations(self, region: Region) -> None:
-        self._stale = region if self._stale is None else _around(self._stale, region)
+        self._stale = region if self._stale is None else bounding_box([self._stale, region])
 
     def _show_stale(self) -> None:
         stale, self._stale = self._stale, None
@@ -242,11 +257,13 @@ class Controller(Tools):
         self.layers.show_tile(tile.region, tile.core, tile.downsample, tile.classes)
 
     def _on_predicting(self) -> None:
-        if self.session.predicting.activity is None:
-            self.layers.close_preview()
-            self._redraw_soon(0)
-        else:
+        if self.session.predicting.activity is not None:
+            self.layers.expect_tiles()
             self.layers.draw_tiles()
+        elif self._stale is None:  # cancelled, or nothing new
+            self.layers.close_preview()
+        else:  # the tiles stay until the result is drawn in their place
+            self._redraw_soon(0)
 
     def _on_refining(self) -> None:
         """Predict the last view anew when Refine, or the way back, changed the model in use."""
@@ -297,9 +314,3 @@ class Controller(Tools):
         if self.layers.forget(layer):
             self.session.close_slide()
         self.events.tool_changed.emit()
-
-
-def _around(one: Region, other: Region) -> Region:
-    return Region.from_bounds(
-        min(one.y, other.y), min(one.x, other.x), max(one.y1, other.y1), max(one.x1, other.x1)
-    )

@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from napari.utils.colormaps import DirectLabelColormap
 
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN
+from napari_genselfdiff.slides.geometry import grid_shape
+from napari_genselfdiff.widgets.hatching import UNSURE_COLOR, hatched
 from napari_genselfdiff.widgets.look import PROVENANCE
 from napari_genselfdiff.widgets.outlines import UNSEEN, Hidden, checked_levels, shown_levels
+from napari_genselfdiff.widgets.overlay import Overlay, colormap, redraw
+from napari_genselfdiff.widgets.preview import Preview
+from napari_genselfdiff.widgets.view import slide_shape
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +33,6 @@ if TYPE_CHECKING:
 AREA_OPACITY: Final = 0.35
 VEIL_COLOR: Final = "#000000A6"
 """Drawn over what is unknown, when asked for."""
-UNSURE_COLOR: Final = "#56B4E9"
-HATCH: Final = (12, 2)
-"""Distance and width of the lines that mark where the model is not sure, in pixels of the grid."""
 _RIMS: Final[dict[int | None, str | None]] = {
     value: PROVENANCE[value] for value in (ACCEPTED, HUMAN)
 }
@@ -58,13 +59,24 @@ class SlideLayers:
         self._held: list[Layer] = []
         self._hidden_classes: frozenset[int] = frozenset()
         self._veiled, self._rims_shown = False, True
-        self._preview_region: Region | None = None
+        self._is_held = False
         self.slide: Image | None = None
         self.shown: Labels | None = None
         self.checked: Labels | None = None
-        self.preview: Labels | None = None
-        self.unsure: Labels | None = None
         self.edit: Labels | None = None
+        self._preview = Preview(Overlay(self._add_preview))
+        self._unsure = Overlay(self._add_unsure)
+
+    @property
+    def preview(self) -> Labels | None:
+        """The tiles of a running prediction, once one has come."""
+        overlay = self._preview.overlay
+        return None if overlay.region is None else overlay.layer
+
+    @property
+    def unsure(self) -> Labels | None:
+        """The hatching, while there is one."""
+        return None if self._unsure.region is None else self._unsure.layer
 
     # -- the slide ------------------------------------------------------------------------------
 
@@ -124,24 +136,33 @@ class SlideLayers:
     def forget(self, layer: Layer) -> bool:
         """Let go of a layer that was removed by hand; True if it was the slide."""
         was_slide = layer is self.slide
-        for name in ("slide", "shown", "checked", "unsure", "preview", "edit"):
+        for name in ("slide", "shown", "checked", "edit"):
             if getattr(self, name) is layer:
                 setattr(self, name, None)
+        for overlay in self._overlays:
+            if overlay.layer is layer:
+                overlay.forget()
         return was_slide
 
     def clear(self) -> None:
         """Remove every layer of ours."""
         layers = self._all()
         # Let go first: what is removed from here on was not removed by hand.
-        self.slide = self.shown = self.checked = None
-        self.unsure = self.preview = self.edit = None
+        self.slide = self.shown = self.checked = self.edit = None
+        for overlay in self._overlays:
+            overlay.forget()
         for layer in reversed(layers):
             self._remove(layer)
         self._hidden[0] = Hidden()
         self._task, self._held = None, []
 
+    @property
+    def _overlays(self) -> tuple[Overlay, Overlay]:
+        return self._unsure, self._preview.overlay
+
     def _all(self) -> list[Layer]:
-        layers = (self.slide, self.checked, self.shown, self.unsure, self.preview, self.edit)
+        overlays = [overlay.layer for overlay in self._overlays]
+        layers = (self.slide, self.checked, self.shown, *overlays, self.edit)
         return [layer for layer in layers if layer is not None]
 
     def _remove(self, layer: Layer | None) -> None:
@@ -159,10 +180,7 @@ class SlideLayers:
         provenance: Sequence[Readable],
     ) -> None:
         """Show a task's annotations over the whole slide, read only where looked at."""
-        self.close_edit()
-        self.close_unsure()
-        for layer in (self.shown, self.checked):
-            self._remove(layer)
+        self.hide_annotations()
         if self._task is None or self._task.name != task.name:
             self._hidden_classes = frozenset()
         self._task, self._downsample = task, downsample
@@ -185,7 +203,8 @@ class SlideLayers:
         """Draw all classes but these."""
         self._hidden_classes = values
         if self.shown is not None:
-            self.shown.colormap = _colormap(self._class_colors())
+            self.shown.colormap = colormap(self._class_colors())
+        self._preview.overlay.recolor(self._class_colors())
 
     def veil_unknown(self, is_on: bool) -> None:
         """Darken what is unknown, so that what was looked at, background too, stands out."""
@@ -199,7 +218,7 @@ class SlideLayers:
 
     def _color_checked(self) -> None:
         if self.checked is not None:
-            self.checked.colormap = _colormap(self._checked_colors())
+            self.checked.colormap = colormap(self._checked_colors())
 
     def _class_colors(self) -> dict[int | None, str | None]:
         classes = () if self._task is None else self._task.classes
@@ -213,17 +232,19 @@ class SlideLayers:
     def hide_annotations(self) -> None:
         """Show the slide alone."""
         self.close_edit()
-        self.close_unsure()
-        for layer in (self.shown, self.checked):
-            self._remove(layer)
+        layers = [self.shown, self.checked, *(overlay.layer for overlay in self._overlays)]
         self.shown = self.checked = None
+        for overlay in self._overlays:  # layers are drawn in their order: these come last
+            overlay.forget()
+        for layer in layers:
+            self._remove(layer)
 
     def refresh_annotations(self) -> None:
         """Show what the store holds now."""
-        # Assigning the levels drops the coarsest one, which napari keeps and would show stale.
         for layer in (self.shown, self.checked):
             if layer is not None:
-                layer.data = layer.data
+                layer._reset_thumbnail_level_data()  # napari keeps the coarsest level as it was
+                redraw(layer)
 
     def _add_levels(
         self, levels: Sequence[LevelView], name: str, colors: Mapping[int | None, str | None]
@@ -232,7 +253,7 @@ class SlideLayers:
             list(levels),
             multiscale=True,
             name=name,
-            colormap=_colormap(colors),
+            colormap=colormap(colors),
             metadata={_MINE: {_PANEL: True}},
             **self._placing(self._downsample / levels[0].repeat),
         )
@@ -255,74 +276,77 @@ class SlideLayers:
 
     # -- a prediction while it runs -------------------------------------------------------------
 
+    def expect_tiles(self) -> None:
+        """Do beforehand what the first tile would wait for."""
+        if self._preview.overlay.layer is None and self.slide is not None:
+            self._preview.overlay.prepare()
+
     def show_tile(self, region: Region, core: Region, downsample: float, classes: Any) -> None:
         """Take in a finished tile for :meth:`draw_tiles`; ``region`` is the whole job.
 
         Both are in the model's grid.
         """
-        if self.preview is None or self._preview_region != region:
-            self.close_preview()
-            task = self._task
-            colors: dict[int | None, str | None] = {None: None}
-            colors.update({} if task is None else {c.value: c.color for c in task.classes})
-            self.preview = self._viewer.add_labels(
-                np.zeros(region.shape, np.uint8),
-                name="predicting",
-                colormap=_colormap(colors),
-                metadata={_MINE: {_PANEL: True}},
-                **self._placing(downsample, region.y, region.x),
-            )
-            self.preview.editable = False
-            self._preview_region = region
-            outlined = task is not None and task.kind == "objects"
-            self.preview.contour = 2 if outlined else 0
-            self.preview.opacity = 0.8 if outlined else AREA_OPACITY
-            self._select_slide()
-        part = core.intersection(region)
-        if part is None:
+        if self.slide is None:
             return
-        inside = part.shifted(-region.y, -region.x).slices
-        self.preview.data[inside] = classes[part.shifted(-core.y, -core.x).slices]
+        if self._preview.overlay.region != region:
+            shape = grid_shape(slide_shape(self.slide), downsample)
+            self._preview.begin(region, shape, lambda y, x: self._placing(downsample, y, x))
+        self._preview.take(core, classes)
 
     def draw_tiles(self) -> None:
-        """Draw the tiles that came since; all at once, for outlines are traced anew each time."""
-        if self.preview is not None:
-            self.preview.refresh(extent=False)
+        """Draw the tiles that came since."""
+        if not self._is_held:
+            self._preview.draw()
 
     def close_preview(self) -> None:
         """Take away the tiles; the store shows the result."""
-        self._remove(self.preview)
-        self.preview, self._preview_region = None, None
+        self._preview.end()
+
+    def _add_preview(self, values: NDArray[np.uint8]) -> Labels:
+        self._preview.outlined = self._task is not None and self._task.kind == "objects"
+        layer = self._add_overlay(values, "predicting", self._class_colors())
+        layer.opacity = 0.8 if self._preview.outlined else AREA_OPACITY
+        return layer
 
     # -- where the model is not sure ------------------------------------------------------------
 
     def show_unsure(self, region: Region, mask: NDArray[np.bool_]) -> None:
         """Hatch the places of a rectangle of the task's grid where the mask is True."""
-        values = hatched(mask, region.y, region.x)
-        place = self._placing(self._downsample, region.y, region.x)
-        if self.unsure is not None:  # another picture in the same layer: nothing is built anew
-            # Every assignment makes napari draw anew, so only what is different is assigned.
-            if not np.array_equal(self.unsure.data, values):
-                self.unsure.data = values
-            for name in ("translate", "scale"):
-                if tuple(getattr(self.unsure, name)) != tuple(place[name]):
-                    setattr(self.unsure, name, place[name])
+        if self.slide is None:
             return
-        active = self._viewer.layers.selection.active
-        self.unsure = self._viewer.add_labels(
-            values,
-            name="unsure",
-            colormap=_colormap({None: None, 1: UNSURE_COLOR}),
-            metadata={_MINE: {_PANEL: True}},
-            **place,
-        )
-        self.unsure.editable = False
-        self._viewer.layers.selection.active = active
+        values = hatched(mask, region.y, region.x)
+        now = self._unsure.values
+        if region != self._unsure.region or now is None or not np.array_equal(now, values):
+            shape = grid_shape(slide_shape(self.slide), self._downsample)
+            place = self._unsure.place(
+                region, shape, lambda y, x: self._placing(self._downsample, y, x)
+            )
+            place[...] = values
+            if not self._is_held:
+                self._unsure.show()
 
     def close_unsure(self) -> None:
         """Hatch nothing."""
-        layer, self.unsure = self.unsure, None
-        self._remove(layer)
+        self._unsure.hide()
+
+    def _add_unsure(self, values: NDArray[np.uint8]) -> Labels:
+        return self._add_overlay(values, "unsure", {None: None, 1: UNSURE_COLOR})
+
+    def _add_overlay(
+        self, values: NDArray[np.uint8], name: str, colors: Mapping[int | None, str | None]
+    ) -> Labels:
+        """Add a hidden layer on top; what was selected stays so."""
+        active = self._viewer.layers.selection.active
+        layer = self._viewer.add_labels(
+            values,
+            name=name,
+            visible=False,
+            colormap=colormap(colors),
+            metadata={_MINE: {_PANEL: True}},
+            **self._placing(self._downsample),
+        )
+        self._viewer.layers.selection.active = active
+        return layer
 
     # -- editing --------------------------------------------------------------------------------
 
@@ -339,7 +363,7 @@ class SlideLayers:
         layer = self._viewer.add_labels(
             values,
             name=name,
-            colormap=_colormap(colors),
+            colormap=colormap(colors),
             metadata={_MINE: {_PANEL: True}},
             **self._placing(self._downsample, region.y, region.x),
         )
@@ -385,7 +409,7 @@ class SlideLayers:
     def recolor(self, colors: Mapping[int | None, str | None]) -> None:
         """Give the values of the edit window new colours."""
         if self.edit is not None:
-            self.edit.colormap = _colormap(colors)
+            self.edit.colormap = colormap(colors)
 
     def close_edit(self) -> None:
         """Take the edit window away; the caller has saved it."""
@@ -405,28 +429,14 @@ class SlideLayers:
 
     def hold_overlay(self, hide: bool) -> None:
         """Hide everything drawn on the slide, or show again what was hidden."""
+        self._is_held = hide
         if hide:
-            overlays = [layer for layer in self._all() if layer is not self.slide]
-            self._held = [layer for layer in overlays if layer.visible]
+            drawn = [layer for layer in self._all() if layer is not self.slide]
+            self._held = [layer for layer in drawn if layer.visible]
         for layer in self._held:
             layer.visible = not hide
-        if not hide:
-            self._held = []
-
-
-def hatched(mask: NDArray[np.bool_], y: int, x: int) -> NDArray[np.uint8]:
-    """Diagonal lines where the mask is True; they do not move when the rectangle at (y, x) does."""
-    distance, width = HATCH
-    rows = (np.arange(mask.shape[0]) + y) % distance
-    columns = (np.arange(mask.shape[1]) + x) % distance
-    lines = (rows[:, None] + columns) % distance < width
-    return (mask & lines).astype(np.uint8)
-
-
-def _colormap(colors: Mapping[int | None, str | None]) -> DirectLabelColormap:
-    """Colours by value; None as a key stands for every other value, as a colour for none."""
-    clear = (0.0, 0.0, 0.0, 0.0)
-    table: dict[int | None, Any] = {0: clear}
-    table.update({value: clear if color is None else color for value, color in colors.items()})
-    table.setdefault(None, clear)
-    return DirectLabelColormap(color_dict=table)
+        if hide:
+            return
+        self._held = []
+        for overlay in self._overlays:  # what came or went meanwhile
+            overlay.show() if overlay.region is not None else overlay.hide()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from napari_genselfdiff.slides.geometry import Region
 from tests.registry.networks import network, task
 
 Disk = tuple[float, float, float]
+
+
+class Inline(Executor):
+    """Does work at once, in the thread that asks for it."""
+
+    def submit(self, work: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work(*arguments, **named))
+        except Exception as err:  # noqa: BLE001  (a future carries whatever was raised)
+            future.set_exception(err)
+        return future
 
 
 class FakeEngine:
@@ -70,6 +83,7 @@ def make_session(folder: Path, bundled: Path) -> tuple[Session, FakeEngine]:
     engine = FakeEngine()
     registry = Registry(folder / "home", bundled=bundled)
     session = Session(registry, lambda: engine, Profile())  # type: ignore[arg-type, return-value]
+    session.predicting.pool = Inline()
     return session, engine
 
 

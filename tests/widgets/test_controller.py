@@ -21,7 +21,7 @@ from napari_genselfdiff.widgets.controller import Controller
 from napari_genselfdiff.widgets.keys import Keys, bindings
 from napari_genselfdiff.widgets.outlines import UNSEEN
 from napari_genselfdiff.widgets.view import look_at
-from tests.session.parts import FakeEngine, predict, tile_done
+from tests.session.parts import FakeEngine, predict, region_done, tile_done
 from tests.widgets.conftest import Clock
 
 Opened = tuple[Session, FakeEngine]
@@ -215,13 +215,52 @@ def test_predict_leaves_the_tool_and_shows_tiles(
     assert controller.tool is None
     opened_engine.jobs[-1].on_partial(tile_done(Region(0, 0, 96, 96)))
     controller.tick()
-    assert "predicting" in names(model)
     preview = controller.layers.preview
     assert preview is not None
-    assert preview.data[:96, :96].all()
+    assert preview.visible
+    assert preview.data[:96, 94:96].all(), "a line around what the tile holds"
+    assert not preview.data[2:94, 2:94].any()
     assert not preview.data[96:].any()
+    opened_engine.jobs[-1].on_partial(tile_done(Region(0, 96, 96, 96)))
+    controller.tick()
+    assert not preview.data[2:94, 90:100].any(), "no line where two tiles meet in an object"
     controller.session.predicting.cancel()
-    assert "predicting" not in names(model)
+    assert not preview.visible
+    controller.predict()
+    opened_engine.jobs[-1].on_partial(tile_done(Region(200, 0, 96, 96)))
+    controller.tick()
+    again: Any = controller.layers.preview
+    assert again is preview, "one layer for the life of the slide"
+    assert again.data[294:296, :96].all()
+    assert not again.data[:96].any(), "nothing is left of the one before"
+    assert names(model).count("predicting") == 1
+
+
+def test_tiles_stay_until_the_result_is_drawn(
+    controller: Controller,
+    opened_engine: FakeEngine,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    controller.predict()
+    job = opened_engine.jobs[-1]
+    job.on_partial(tile_done(Region(0, 0, 96, 96)))
+    controller.tick()
+    preview = controller.layers.preview
+    drawn: list[bool] = []
+    refresh = controller.layers.refresh_annotations
+
+    def noting() -> None:
+        drawn.append(controller.layers.preview is not None)
+        refresh()
+
+    monkeypatch.setattr(controller.layers, "refresh_annotations", noting)
+    job.on_end("done", region_done(WHOLE, (48, 48, 20)))
+    controller.tick()
+    assert controller.layers.preview is preview or drawn
+    clock.rest(controller)
+    assert drawn[0], "the tiles were there when the result came in their place"
+    assert controller.layers.preview is None
 
 
 def test_accept_view_takes_what_is_visible(controller: Controller, clock: Clock) -> None:

@@ -12,7 +12,7 @@ from napari.components import ViewerModel
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.widgets.controller import Controller
-from napari_genselfdiff.widgets.layers import hatched
+from napari_genselfdiff.widgets.hatching import hatched
 from napari_genselfdiff.widgets.live import REST_S
 from napari_genselfdiff.widgets.view import look_at
 from tests.session.parts import FakeEngine, region_done
@@ -136,11 +136,14 @@ def test_what_is_unsure_is_hatched_until_somebody_looked(
     assert hatching(controller).data.any()
     controller.live.set_hatching(False)
     assert hatching(controller) is None
-    assert layer not in model.layers
+    assert layer in model.layers, "adding and removing layers stops the window"
+    assert not layer.visible
     controller.live.set_hatching(True)
-    assert hatching(controller) is not None
+    assert hatching(controller) is layer
+    assert layer.visible
     controller.session.close_slide()
     assert hatching(controller) is None
+    assert layer not in model.layers
     assert controller.session.predicting.unsure() is None
 
 
