@@ -9,6 +9,7 @@ brought is recognised by the steps' identities when it goes on.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, ValidationError
@@ -22,7 +23,7 @@ from napari_genselfdiff.registry.card import Record
 from napari_genselfdiff.registry.home import data_home
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from napari_genselfdiff.annotation.schema import OperationRecord
     from napari_genselfdiff.annotation.sheltered import ShelteredStore
@@ -32,12 +33,13 @@ _MAX_NOTE: Final = 2**16
 
 
 class AsideNote(Record):
-    """Whose work it is: of which store, where that lies, and the newest step it had then."""
+    """Whose work it is: of which store, where that lies, its newest step and next id then."""
 
     version: Literal[1] = 1
     store_id: str = Field(pattern=r"^[0-9a-f]{32}$")
     home: str
     since: int = Field(ge=0)
+    next_id: int = Field(ge=1)
     when: str
     why: str
 
@@ -72,6 +74,10 @@ class Aside:
     def describe(self, op_id: int) -> OperationRecord:
         """A step made since; StoreCorruptError if its file is damaged."""
         return self._journal.describe(op_id)
+
+    def sides(self, op_id: int, task: str) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+        """Name, bytes before and bytes after of every chunk of a task a step changed."""
+        return self._journal.sides(op_id, f"labels/{task}.")
 
     @property
     def new(self) -> tuple[int, ...]:
@@ -127,23 +133,24 @@ def asides_home() -> Path:
     return data_home() / "annotations" / "aside"
 
 
-def new_aside(store_id: str, home: Path, since: int, why: str) -> Path:
+def new_aside(home: Path, record: StoreRecord, why: str) -> Path:
     """Make an empty folder for work of a store; OSError if this computer's disk refuses as well."""
     now = datetime.now(UTC)
     note = AsideNote(
-        store_id=store_id,
-        home=str(home),
-        since=since,
+        store_id=record.store_id,
+        home=str(home.absolute()),
+        since=record.journal.last,
+        next_id=record.next_id,
         when=now.isoformat(timespec="seconds"),
         why=why,
     )
-    folder = asides_home() / f"{store_id}-{now:%Y%m%d-%H%M%S-%f}"
+    folder = asides_home() / f"{record.store_id}-{now:%Y%m%d-%H%M%S-%f}"
     folder.mkdir(parents=True)
     replace_file(folder / NOTE_FILE, note.model_dump_json(indent=1).encode(), durable=True)
     return folder
 
 
-def asides_of(store_id: str) -> list[Aside]:
+def asides_of(store_id: str, home: Path) -> list[Aside]:
     """Work of a store that waits on this computer, the oldest first; a damaged one stays alone."""
     found = []
     for folder in sorted(asides_home().glob(f"{store_id}-*")):
@@ -152,7 +159,9 @@ def asides_of(store_id: str) -> list[Aside]:
                 aside = Aside(folder)
             except StoreError:
                 continue
-            if aside.note.store_id == store_id:
+            # A copy of the annotations has their identity, too; the work belongs to the original.
+            place = Path(aside.note.home)
+            if aside.note.store_id == store_id and (place == home or not place.exists()):
                 found.append(aside)
     return found
 

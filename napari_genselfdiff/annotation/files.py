@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from zarr.buffer import default_buffer_prototype
@@ -121,10 +122,13 @@ class Files:
             self.aside, self._size = None, 0
             self._remembered.clear()
 
-    def forget(self, key: str) -> None:
-        """Remember a file no more: it is another one now."""
+    def replaced(self, key: str) -> None:
+        """Take note that a file is another one now."""
         with self._lock:
             self._drop(key)
+        if key.startswith("tables/"):  # small, and asked for at every step
+            with suppress(OSError):
+                self.read(key)
 
     def _recall(self, key: str, err: OSError) -> bytes | None:
         with self._lock:

@@ -66,7 +66,7 @@ class ReadyChunks:
                 target.unlink(missing_ok=True)
             else:
                 ready.replace(target)
-            self._files.forget(key)
+            self._files.replaced(key)
         self.remove()
 
     def remove(self) -> None:

@@ -11,6 +11,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+import numpy as np
+
+from napari_genselfdiff.annotation.arrays import TABLE_CHUNK
 from napari_genselfdiff.annotation.aside import Aside, new_aside
 from napari_genselfdiff.annotation.disk import disk_errors, remove_tree
 from napari_genselfdiff.annotation.journaled import JournaledStore
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.schema import OperationRecord
 
 T = TypeVar("T")
+_MOST_OBJECTS = 4_000_000  # of these the table is remembered
 
 
 class ShelteredStore(JournaledStore):
@@ -137,7 +141,7 @@ class ShelteredStore(JournaledStore):
     def _go_aside(self, record: StoreRecord, err: StoreError) -> bool:
         """Write everything to this computer from now on; False if its disk refuses as well."""
         with suppress(OSError):
-            folder = new_aside(record.store_id, self.path, record.journal.last, str(err))
+            folder = new_aside(self.path, record, str(err))
             self.files.aside = folder
             try:
                 self._save(record)
@@ -158,6 +162,23 @@ class ShelteredStore(JournaledStore):
         self.files.aside, self._record = aside.folder, aside.record
         self._described.clear()
         self.finish_interrupted(replay=False)
+
+    def _remember_tables(self) -> None:
+        """Read the tables once, so that editing can go on when a network drive goes away.
+
+        What is on screen was read to be shown; totals and objects are asked for at the first edit.
+        """
+        with suppress(StoreError):
+            for arrays in self._arrays.values():
+                arrays.coverage_totals()
+                arrays.rows(
+                    np.arange(
+                        0,
+                        min(self._record.next_id + TABLE_CHUNK, _MOST_OBJECTS),
+                        TABLE_CHUNK,
+                        dtype=np.uint32,
+                    )
+                )
 
     # -- what bringing work home asks for -------------------------------------------------------
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_genselfdiff.annotation.aside import asides_of
 from napari_genselfdiff.annotation.commit import read_window
+from napari_genselfdiff.annotation.fork import Fork
 from napari_genselfdiff.annotation.journaled import StoreEvents
 from napari_genselfdiff.annotation.labelling import among
 from napari_genselfdiff.annotation.lock import StoreLock
 from napari_genselfdiff.annotation.place import check_slide, create_store, default_store_path
 from napari_genselfdiff.annotation.predicted import PredictedStore
 from napari_genselfdiff.annotation.pyramid import split
+from napari_genselfdiff.annotation.recovery import Recovery
 from napari_genselfdiff.annotation.schema import SlideRecord, read_record, upgrade_record
 from napari_genselfdiff.annotation.settle import edited, settle_objects, settle_outside
 from napari_genselfdiff.annotation.window import (
@@ -33,13 +36,15 @@ from napari_genselfdiff.annotation.window import (
 from napari_genselfdiff.errors import ConfigError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.arrays import TaskArrays
+    from napari_genselfdiff.annotation.chunks import ChunkArray
     from napari_genselfdiff.annotation.looks import LookKind
+    from napari_genselfdiff.annotation.schema import OperationRecord
     from napari_genselfdiff.slides.geometry import Region
 
 __all__ = [
@@ -114,6 +119,8 @@ class AnnotationStore(PredictedStore):
             upgrade_record(path)
             store = cls(path, read_record(path), lock, author or _login())
             store._recover(lock.left)
+            store._meet_asides()
+            store._remember_tables()
         except BaseException:
             with suppress(StoreError):
                 lock.release()
@@ -125,6 +132,39 @@ class AnnotationStore(PredictedStore):
         """Open annotations to look at them; errors as for :meth:`open`, but no lock is needed."""
         path = Path(path)
         return cls(path, read_record(path), None, _login())
+
+    def _meet_asides(self) -> None:
+        """Take up work that an earlier session had to keep on this computer."""
+        for aside in asides_of(self.store_id, self.path.absolute()):
+            steps = len(aside.new)
+            try:
+                if not aside.fits(self):
+                    self.recovery = Fork(self, aside)
+                    return
+                aside.bring(self)
+                text = f"{steps:,} steps that were kept on this computer are back in their folder."
+            except StoreError as err:
+                self._take_up(aside)
+                text = (
+                    f"{err}. {steps:,} steps are kept safe on this computer, and so is what you do "
+                    "until the folder can be written."
+                )
+            earlier = f"{self.recovered} " if self.recovered else ""
+            self.recovery = Recovery(self, earlier + text, aside.note.since, 0)
+
+    def chunks_of(self, task_name: str) -> Mapping[str, ChunkArray]:
+        """Chunk files of a task's arrays, by their names."""
+        return self._task(task_name).stored
+
+    def repeat_step(
+        self, meta: OperationRecord, region: Region, change: Callable[[Window], None]
+    ) -> int:
+        """Change a region, window by window, as a step like one made elsewhere; changed pixels."""
+        blocks = self._blocks(meta.task, region, change)
+        model_hash, look = meta.model_hash, meta.look or "none"
+        return self._commit(
+            meta.task, meta.what, blocks, region=region, model_hash=model_hash, look=look
+        )
 
     def write_edit(self, task_name: str, before: Window, after: Window, *, what: str) -> int:
         """Write the difference a user made to a window; rules: ``settle.edited``.

@@ -173,13 +173,17 @@ def test_crash_at_every_step_is_all_or_nothing(
     """Die before each change of the disk (writing half a file, if it is one), then open again."""
     store = prepared(blank, tmp_path_factory.mktemp("whole"), kind)
     before, with_none = content(store), [op.undone for op in store.history]
+    ready = shutil.copytree(store.path, store.path.with_name("ready.gsd.zarr"))
+    (ready / "owner.json").unlink()
     with interrupted(10**9, crash) as counter:
         act(store, kind)
     after, with_all = content(store), [op.undone for op in store.history]
     store.close()
     outcomes = set()
     for at in range(counter.count):
-        store = prepared(blank, tmp_path_factory.mktemp("crash"), kind)
+        store = reopen(
+            Path(shutil.copytree(ready, tmp_path_factory.mktemp("crash") / "c.gsd.zarr"))
+        )
         with interrupted(at, crash), pytest.raises(Crash):
             act(store, kind)
         abandon(store)
@@ -252,6 +256,8 @@ def run_and_kill(path: Path, seed: int, seconds: float) -> int:
 
 def check_kill(path: Path, twin: AnnotationStore, seed: int, seconds: float) -> None:
     """Kill a process that works; the store must hold what an undisturbed twin holds."""
+    with reopen(path) as store:
+        known = max((op.id for op in store.history), default=0)
     finished = run_and_kill(path, seed, seconds)
     store = reopen(path)
     for number in range(seed, seed + finished):
@@ -261,11 +267,15 @@ def check_kill(path: Path, twin: AnnotationStore, seed: int, seconds: float) -> 
     assert [op.what for op in store.history] == [op.what for op in twin.history]
     assert equal(content(store), content(twin))
     check_store(store)
+    assert store.recovery is not None
+    new = [op for op in store.history if op.id > known]
+    assert list(store.recovery.operations) == new  # it says what it recovered
+    assert not new or f"{len(new):,} step" in store.recovery.text
     store.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no kill -9")
-@pytest.mark.parametrize("points", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("points", [6, pytest.param(200, marks=pytest.mark.slow)])
 def test_kill_9_loses_nothing_that_was_finished(path: Path, tmp_path: Path, points: int) -> None:
     rng = np.random.default_rng(points)
     twin_path = Path(shutil.copytree(path, tmp_path / "twin.gsd.zarr"))
