@@ -26,7 +26,7 @@ from report import Row, finish
 from napari_genselfdiff.learning.place import open_place
 from napari_genselfdiff.learning.study.leaks import check_start
 from napari_genselfdiff.learning.study.ledger import JsonLines
-from napari_genselfdiff.learning.study.plan import read_plan
+from napari_genselfdiff.learning.study.plan import read_plan, shortened
 from napari_genselfdiff.learning.study.run import StudyOptions, run_study
 from napari_genselfdiff.learning.study.table import (
     BASE,
@@ -53,6 +53,8 @@ def main() -> None:
 
 def _study(args: argparse.Namespace, scratch: Path) -> None:
     plan = read_plan(Path(args.study) if args.study.endswith(".toml") else _shipped(args.study))
+    if args.quick and plan.name != "tiny":
+        plan = shortened(plan)
     home = scratch if args.quick else data_home() / "studies"
     out = args.out or home / plan.name
     results = JsonLines(out / "runs.jsonl")
@@ -122,7 +124,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--scored", type=Path, help="file that remembers what has been scored")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 0)))
-    parser.add_argument("--quick", action="store_true", help="the tiny study, not kept")
+    parser.add_argument("--quick", action="store_true", help="tiny, or that study cut short")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     args = parser.parse_args()
     args.study = args.study or ("tiny" if args.quick else full)

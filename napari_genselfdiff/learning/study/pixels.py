@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PIXELS = 40_000  # that a classifier learns from, over all images of a subset
 MEMBERS, STEPS, BATCH = 5, 600, 1024  # of the ensemble on frozen features
+_CPU = torch.device("cpu")
 _CORE, _HALO = 192, 32  # a window keeps its middle
 
 
@@ -71,11 +72,19 @@ def config(arm: Arm) -> dict[str, Any]:
     return {**shared, **sizes, "timesteps": list(arm.timesteps), "start": weights}
 
 
-def learn_pixels(arm: Arm, data: StudySet, taught: Sequence[Pair], seed: int) -> Segment:
+def learn_pixels(
+    arm: Arm,
+    data: StudySet,
+    taught: Sequence[Pair],
+    seed: int,
+    device: torch.device = _CPU,
+) -> Segment:
     """Learn from the labels of some images; gives what segments others."""
     work = data.mpp if arm.native else data.work_mpp
     describe: Describer = (
-        FrozenFeatures(arm.backbone, arm.timesteps) if arm.kind == "features" else filter_features
+        FrozenFeatures(arm.backbone, arm.timesteps, device)
+        if arm.kind == "features"
+        else filter_features
     )
     rng = np.random.default_rng(seed)
     share = PIXELS // len(taught)
@@ -92,7 +101,9 @@ def learn_pixels(arm: Arm, data: StudySet, taught: Sequence[Pair], seed: int) ->
     x, y = np.concatenate(features), np.concatenate(classes)
     if y.min() == y.max():
         raise ConfigError(f"the labels of {taught[0].name} show one class only; two are needed")
-    classify = fit_ensemble(x, y, seed) if arm.kind == "features" else fit_forest(x, y, seed)
+    classify = (
+        fit_ensemble(x, y, seed, device) if arm.kind == "features" else fit_forest(x, y, seed)
+    )
 
     def segment(image: NDArray[np.uint8]) -> Answer:
         shown, _, _ = _at_work(image, data.mpp, work)
@@ -127,10 +138,13 @@ def _at_work(
 class FrozenFeatures:
     """All decoder levels of a backbone, at several timesteps, brought to the image's size."""
 
-    def __init__(self, backbone: str, timesteps: Sequence[int]) -> None:
+    def __init__(
+        self, backbone: str, timesteps: Sequence[int], device: torch.device = _CPU
+    ) -> None:
         folder = start_file(backbone).parent if backbone == BUNDLED else start_file(backbone)
         found = read_backbone(folder if folder.is_dir() else folder.parent)
-        self._network: Denoiser = found.load()
+        self._network: Denoiser = found.load().to(device)
+        self._device = device
         self._timesteps = list(timesteps)
         card = found.card
         if not self._timesteps or max(self._timesteps) >= card.timesteps:
@@ -157,14 +171,14 @@ class FrozenFeatures:
     @torch.inference_mode()
     def _window(self, pixels: NDArray[np.uint8]) -> Floats:
         x = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None]
-        x = x.float() / 127.5 - 1
+        x = x.to(self._device).float() / 127.5 - 1
         parts = [level for t in self._timesteps for level in self._levels(x, t)]
         inside = slice(_HALO, _HALO + _CORE)
         raised = [
             F.interpolate(part, x.shape[-2:], mode="bilinear")[0, :, inside, inside]
             for part in parts
         ]
-        return np.asarray(torch.cat(raised).permute(1, 2, 0).numpy())
+        return np.asarray(torch.cat(raised).permute(1, 2, 0).cpu().numpy())
 
     def _levels(self, x: Tensor, t: int) -> list[Tensor]:
         seen: list[Tensor] = []
@@ -190,8 +204,8 @@ def damaged_at(pretext: Denoising | Masking, x: Tensor, t: int) -> tuple[Tensor,
         hidden = pretext.hide(x, indices, t)
         return hidden.images, hidden.t
     noise, _ = pretext.draw(indices, tuple(x.shape[1:]))
-    times = torch.full((len(x),), t)
-    return pretext.schedule.add_noise(x, noise, times), times
+    times = torch.full((len(x),), t, device=x.device)
+    return pretext.schedule.add_noise(x, noise.to(x), times), times
 
 
 def _denoising(schedule: str, timesteps: int) -> Denoising:
@@ -213,10 +227,14 @@ def filter_features(image: NDArray[np.uint8]) -> Iterator[tuple[Place, Floats]]:
     yield (slice(0, image.shape[0]), slice(0, image.shape[1])), np.asarray(found, np.float32)
 
 
-def fit_ensemble(x: Floats, y: NDArray[np.uint8], seed: int) -> Classifier:
+def fit_ensemble(
+    x: Floats, y: NDArray[np.uint8], seed: int, device: torch.device = _CPU
+) -> Classifier:
     """Several small networks on single pixels, their probabilities averaged."""
-    mean, spread = torch.from_numpy(x.mean(0)), torch.from_numpy(x.std(0) + 1e-6)
-    inputs, truth = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+    mean, spread, inputs, truth = (
+        torch.from_numpy(values).to(device)
+        for values in (x.mean(0), x.std(0) + 1e-6, x, y.astype(np.int64))
+    )
     members = []
     for member in range(MEMBERS):
         generator = torch.Generator().manual_seed(1000 * seed + member)
@@ -224,10 +242,10 @@ def fit_ensemble(x: Floats, y: NDArray[np.uint8], seed: int) -> Classifier:
         net = nn.Sequential(
             nn.Linear(x.shape[1], 128), nn.ReLU(), nn.BatchNorm1d(128),
             nn.Linear(128, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 2),
-        )  # fmt: skip
+        ).to(device)  # fmt: skip
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
         for _ in range(STEPS):
-            some = torch.randint(len(inputs), (BATCH,), generator=generator)
+            some = torch.randint(len(inputs), (BATCH,), generator=generator).to(device)
             loss = F.cross_entropy(net((inputs[some] - mean) / spread), truth[some])
             optimizer.zero_grad()
             loss.backward()
@@ -238,9 +256,9 @@ def fit_ensemble(x: Floats, y: NDArray[np.uint8], seed: int) -> Classifier:
     def classify(features: Floats) -> NDArray[np.uint8]:
         found = []
         for part in torch.from_numpy(features).split(65_536):
-            given = (part - mean) / spread
+            given = (part.to(device) - mean) / spread
             found.append(sum(net(given).softmax(1)[:, 1] for net in members) > MEMBERS / 2)
-        return np.asarray(torch.cat(found).numpy().astype(np.uint8))
+        return np.asarray(torch.cat(found).cpu().numpy().astype(np.uint8))
 
     return classify
 

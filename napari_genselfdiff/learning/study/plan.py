@@ -188,6 +188,19 @@ class StudyPlan(_Strict):
         return self.arms[name]
 
 
+def shortened(plan: StudyPlan, images: int = 64) -> StudyPlan:
+    """The same rows and arms with one subset, one seed and few images: to see that they run."""
+    rows = tuple(
+        row.model_copy(
+            update={"subsets": row.subsets[:1], "seeds": row.seeds[:1], "images": images}
+        )
+        for row in plan.rows
+    )
+    return plan.model_copy(
+        update={"name": f"{plan.name}-short", "rows": rows, "curve": (), "aside": 1, "extras": ()}
+    )
+
+
 def read_plan(path: Path) -> StudyPlan:
     """Read a study from TOML; ConfigError in one line if it is none."""
     try:

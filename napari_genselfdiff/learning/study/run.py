@@ -180,7 +180,7 @@ def _carry_out(run: Run, root: Path, options: StudyOptions) -> dict[str, Any]:
     if run.arm.kind in ("network", "self_training"):
         found, segment = _network(run, root, aside, options.place)
     else:
-        segment = pixels.learn_pixels(run.arm, run.data, taught, run.seed)
+        segment = pixels.learn_pixels(run.arm, run.data, taught, run.seed, options.place.device)
         found = {"aside": _dices(segment, aside)}
     if options.phase == "score":
         found["scores"] = _scores(segment, to_score, distances=run.plan.distances)

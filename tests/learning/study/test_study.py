@@ -18,7 +18,7 @@ from napari_genselfdiff.learning.sources import labelled_sources
 from napari_genselfdiff.learning.study.images import aside_stems, subset_stems
 from napari_genselfdiff.learning.study.leaks import check_start, shared_images
 from napari_genselfdiff.learning.study.networks import FlippedSegmenter, Reader, learn
-from napari_genselfdiff.learning.study.plan import StudyPlan, read_plan
+from napari_genselfdiff.learning.study.plan import StudyPlan, read_plan, shortened
 from napari_genselfdiff.learning.study.run import Run, StudyOptions, run_study
 from napari_genselfdiff.learning.study.table import aside_lines, difference, summary
 from tests.backbone.networks import TINY
@@ -47,6 +47,7 @@ def arms(root: Path) -> dict[str, Any]:
         "scratch": scratch,
         "self": {"kind": "self_training", **scratch},
         "frozen": {"kind": "features", "backbone": str(backbone), "timesteps": [5, 50]},
+        "masked": {"kind": "features", "backbone": str(root / "masked"), "timesteps": [50]},
     }
 
 
@@ -79,12 +80,14 @@ def test_from_plan_to_table(root: Path) -> None:
     assert carried_out(study, root) == []  # everything is done
 
 
-@pytest.mark.parametrize("name", ["self", "frozen"])
+@pytest.mark.parametrize("name", ["self", "frozen", "masked"])
 def test_the_other_arms(root: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr("napari_genselfdiff.learning.study.pixels.STEPS", 20)
+    write_tiny_backbone(root / "masked", "masked")
     records = carried_out(plan({name: arms(root)[name]}, rows=[ONE_SUBSET], aside=0), root)
     assert set(records[0]["scores"]) == set(DEV)
-    assert records[0]["config"]["kind"] == {"self": "self_training", "frozen": "features"}[name]
+    kind = "self_training" if name == "self" else "features"
+    assert records[0]["config"]["kind"] == kind
 
 
 def test_tuning_never_looks_at_the_list_that_is_scored(
@@ -238,6 +241,15 @@ class TestPlan:
             assert {key for key in one if one[key] != other[key]} <= {"start", "timestep", "loop"}
             loops = {k for k in one["loop"] if one["loop"][k] != other["loop"][k]}
             assert loops <= {"lr"}
+
+    def test_a_study_cut_short_keeps_rows_and_arms(self) -> None:
+        whole = read_plan(STUDIES / "full.toml")
+        short = shortened(whole, images=32)
+        assert [row.name for row in short.rows] == [row.name for row in whole.rows]
+        assert short.arms == whole.arms
+        assert {(len(row.subsets), len(row.seeds), row.images) for row in short.rows} == {
+            (1, 1, 32)
+        }
 
     def test_an_arm_may_not_learn_longer_than_the_others(self) -> None:
         with pytest.raises(ValueError, match="length, seed, data and task"):
