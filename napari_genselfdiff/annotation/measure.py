@@ -44,10 +44,18 @@ class Measures:
         """The shares in words, for the screen and for exports."""
         if not any(self.shares.values()):
             return "Nothing is annotated yet."
-        percent = {name: f"{share * 100:.0f} %" for name, share in self.shares.items()}
-        return "{model} model only, {accepted} accepted, {human} corrected by hand".format(
-            **percent
-        )
+        parts = {name: percent(share, 1.0) for name, share in self.shares.items()}
+        return "{model} model only, {accepted} accepted, {human} corrected by hand".format(**parts)
+
+
+def percent(part: float, whole: float) -> str:
+    """Give a share as whole per cent; what is there is never called 0 %, what lacks never 100 %."""
+    if whole <= 0 or part <= 0:
+        return "0 %"
+    value = 100 * part / whole
+    if value < 1:
+        return "< 1 %"
+    return "> 99 %" if 99 < value < 100 else f"{value:.0f} %"
 
 
 def measure(store: AnnotationStore, task_name: str) -> Measures:

@@ -76,7 +76,14 @@ def class_rows(
 
 def spoken_area(area_um2: float) -> str:
     """An area as people say it: "812 µm²", "0.52 mm²", "38 mm²"."""
-    if area_um2 < 10_000:
-        return f"{area_um2:,.0f} µm²"
+    return f"{area_um2:,.0f} µm²" if area_um2 < 10_000 else f"{square_millimetres(area_um2)} mm²"
+
+
+def square_millimetres(area_um2: float) -> str:
+    """An area in mm² without its unit, short enough for a column: "0.021", "3.40", "612"."""
     area = area_um2 / 1e6
-    return f"{area:,.0f} mm²" if area >= 100 else f"{area:.3g} mm²"
+    if area >= 100:
+        return f"{area:,.0f}"
+    if area >= 1:
+        return f"{area:.2f}"
+    return f"{area:.3f}" if area >= 0.001 else "<0.001" if area > 0 else "0"

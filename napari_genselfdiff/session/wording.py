@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_genselfdiff.annotation.measure import percent
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -36,13 +38,8 @@ def duration(seconds: float) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    """Give a share as whole per cent; what is there is never called 0 %, what lacks never 100 %."""
-    if whole <= 0 or part <= 0:
-        return "0 %"
-    percent = 100 * part / whole
-    if percent < 1:
-        return "< 1 %"
-    return "> 99 %" if 99 < percent < 100 else f"{percent:.0f} %"
+    """Give a share as whole per cent; rules of :func:`annotation.measure.percent`."""
+    return percent(part, whole)
 
 
 def things(task: TaskSpec, number: int | None = None) -> str:
@@ -55,17 +52,17 @@ def things(task: TaskSpec, number: int | None = None) -> str:
 
 
 def coverage(pixels: Mapping[str, int]) -> str:
-    """Say how much of the slide is known, and from whom; ``pixels`` as of ``store.summary``."""
-    total = sum(pixels.values())
-    if pixels["unknown"] == total:
+    """Say who stands behind what is annotated, and how much of the slide nobody has looked at.
+
+    ``pixels`` as of ``store.summary``.
+    """
+    total, unknown = sum(pixels.values()), pixels["unknown"]
+    if unknown == total:
         return "Nothing annotated yet: the whole slide is unknown."
-    parts = {
-        "unknown": "unknown",
-        "model": "model only",
-        "accepted": "accepted",
-        "human": "corrected by hand",
-    }
-    return ", ".join(f"{share(pixels[name], total)} {word}" for name, word in parts.items()) + "."
+    parts = {"model": "model only", "accepted": "accepted", "human": "corrected by hand"}
+    known = [f"{share(pixels[name], total - unknown)} {word}" for name, word in parts.items()]
+    rest = f"{share(unknown, total)} of the slide is unknown." if unknown else ""
+    return f"{', '.join(known)}. {rest}".strip()
 
 
 def kept(kept_objects: int, kept_pixels: int, task: TaskSpec) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,7 +13,7 @@ from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, MODEL, UNKNOWN
 from napari_genselfdiff.widgets.look import PROVENANCE, WIDTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from qtpy.QtGui import QMouseEvent, QPaintEvent
@@ -29,14 +28,6 @@ _VEIL: Final = 0x50000000
 """Over what is unknown, once something is known: what was looked at stands out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A place somebody looked at, in level-0 pixels, and what to say of it."""
-
-    region0: Region
-    words: str
-
-
 class CoverageMap(QWidget):
     """Draws the map, goes where it is clicked, tells what is under the pointer.
 
@@ -44,18 +35,21 @@ class CoverageMap(QWidget):
     ----------
     go_to
         Called with the level-0 pixel (y, x) to look at.
+    about
+        Gives what to say of a level-0 pixel (y, x), or "" to say what the map shows there.
     """
 
-    def __init__(self, go_to: Callable[[float, float], object]) -> None:
+    def __init__(
+        self, go_to: Callable[[float, float], object], about: Callable[[float, float], str]
+    ) -> None:
         super().__init__()
         self.setObjectName("coverage-map")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
-        self._go_to = go_to
+        self._go_to, self._about = go_to, about
         self._shape0: tuple[int, int] | None = None
         self._picture: QPixmap | None = None
         self._known: NDArray[np.uint8] | None = None
         self._overlay: QImage | None = None
-        self._marks: Sequence[Mark] = ()
         self._view: Region | None = None
         self.set_slide(None)
 
@@ -65,7 +59,6 @@ class CoverageMap(QWidget):
         """Show another slide, of this height and width in level-0 pixels, or none."""
         self._shape0 = shape0
         self._picture = self._known = self._overlay = self._view = None
-        self._marks = ()
         height, width = shape0 or (1, 4)
         self.setFixedHeight(max(40, min(HIGHEST, round((WIDTH - 50) * height / width))))
         self.update()
@@ -92,10 +85,6 @@ class CoverageMap(QWidget):
         ).copy()
         self.update()
 
-    def set_marks(self, marks: Sequence[Mark]) -> None:
-        """Tell of these places when the pointer rests on them; the first that fits counts."""
-        self._marks = marks
-
     def set_view(self, region0: Region | None) -> None:
         """Frame what is on screen."""
         if region0 != self._view:
@@ -104,10 +93,9 @@ class CoverageMap(QWidget):
 
     def words_at(self, y0: float, x0: float) -> str:
         """What is known of a level-0 pixel, and from whom."""
-        for mark in self._marks:
-            region = mark.region0
-            if region.y <= y0 < region.y1 and region.x <= x0 < region.x1:
-                return mark.words
+        words = self._about(y0, x0)
+        if words:
+            return words
         value = UNKNOWN
         if self._known is not None and self._shape0 is not None:
             height, width = self._known.shape

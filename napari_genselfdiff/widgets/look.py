@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QFont, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
+    QApplication,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -37,6 +38,8 @@ TONES: Final[dict[Tone, str]] = {
     "error": "#D1495B",
 }
 
+TALL: Final = 900
+"""Height of a screen, in points, that has room for everything unfolded."""
 PROVENANCE: Final = {UNKNOWN: "#8A929A", MODEL: "#56B4E9", ACCEPTED: "#009E73", HUMAN: "#FFFFFF"}
 """Colours of who says so, on bar, map and legend; ``widgets.layers`` draws the same."""
 
@@ -67,14 +70,15 @@ class Block(QWidget):
 
     def __init__(self, title: str, number: int) -> None:
         super().__init__()
+        self._title, self._folded_words = f"  {number}   {title}", ""
         self._head = QToolButton()
-        self._head.setText(f"  {number}   {title}")
+        self._head.setText(self._title)
         self._head.setCheckable(True)
         self._head.setChecked(True)
         self._head.setArrowType(Qt.ArrowType.DownArrow)
         self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._head.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._head.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self._head.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self._head.setToolTip(f"Fold or unfold {title}")
         self._head.setStyleSheet(
             "QToolButton { border: none; text-align: left; font-weight: bold; padding: 5px;"
@@ -95,6 +99,11 @@ class Block(QWidget):
         """Unfold or fold."""
         self._head.setChecked(is_open)
 
+    def say_folded(self, words: str) -> None:
+        """Put a few words beside the title while it is folded."""
+        self._folded_words = words
+        self._fold(self.is_open)
+
     @property
     def is_open(self) -> bool:
         """Whether the body is shown."""
@@ -102,6 +111,11 @@ class Block(QWidget):
 
     def _fold(self, is_open: bool) -> None:
         self._head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        words = "" if is_open or not self._folded_words else f" · {self._folded_words}"
+        wide = self._head.fontMetrics().elidedText(
+            f"{self._title}{words}", Qt.TextElideMode.ElideRight, WIDTH - 60
+        )
+        self._head.setText(wide)
         self._inside.setVisible(is_open)
 
 
@@ -154,6 +168,12 @@ class Section(QWidget):
     def _fold(self, is_open: bool) -> None:
         self.head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
         self._inside.setVisible(is_open)
+
+
+def is_tall() -> bool:
+    """Whether the screen has room for everything unfolded."""
+    screen = QApplication.primaryScreen()
+    return screen is not None and screen.availableGeometry().height() >= TALL
 
 
 def button(command: Command, run: Callable[[], object], *, primary: bool = False) -> QPushButton:

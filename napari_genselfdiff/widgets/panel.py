@@ -14,10 +14,12 @@ from napari_genselfdiff.widgets.correct_block import CorrectBlock
 from napari_genselfdiff.widgets.keys import Keys
 from napari_genselfdiff.widgets.look import GAP, WIDTH
 from napari_genselfdiff.widgets.predict_block import PredictBlock
+from napari_genselfdiff.widgets.recovery_card import RecoveryCard
 from napari_genselfdiff.widgets.refine_block import RefineBlock
 from napari_genselfdiff.widgets.slide_block import SlideBlock
 from napari_genselfdiff.widgets.status import StatusFoot
 from napari_genselfdiff.widgets.task_bar import TaskBar
+from napari_genselfdiff.widgets.whole_slide_block import WholeSlideBlock
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -48,10 +50,12 @@ class AnnotateSlide(QWidget):
         self.controller = Controller(napari_viewer, self.session)
         self._keys = Keys(napari_viewer, self.controller)
         self.tasks = TaskBar(self.session, self.controller)
+        self.recovery = RecoveryCard(self.session, self.controller)
         self.slide = SlideBlock(self.session, self.controller)
         self.predict = PredictBlock(self.session, self.controller)
         self.correct = CorrectBlock(self.session, self.controller)
         self.refine = RefineBlock(self.session, self.controller)
+        self.whole = WholeSlideBlock(self.session, self.controller)
         self.foot = StatusFoot(self.session)
         self._lay_out()
         self._numbers_due: float | None = None
@@ -78,7 +82,16 @@ class AnnotateSlide(QWidget):
         self.controller.cleanup()
         self.session.events.annotations_changed.disconnect(self._on_annotations)
         self.session.events.refining_changed.disconnect(self._on_refining)
-        for part in (self.tasks, self.slide, self.predict, self.correct, self.refine, self.foot):
+        for part in (
+            self.tasks,
+            self.recovery,
+            self.slide,
+            self.predict,
+            self.correct,
+            self.refine,
+            self.whole,
+            self.foot,
+        ):
             part.cleanup()
         self.session.close()
 
@@ -92,7 +105,7 @@ class AnnotateSlide(QWidget):
         blocks = QVBoxLayout(inside)
         blocks.setContentsMargins(2, 2, 6, 2)
         blocks.setSpacing(GAP)
-        for block in (self.slide, self.predict, self.correct, self.refine):
+        for block in (self.slide, self.predict, self.correct, self.refine, self.whole):
             blocks.addWidget(block)
         blocks.addStretch(1)
         self._scroll = QScrollArea()
@@ -107,6 +120,7 @@ class AnnotateSlide(QWidget):
         outer.setContentsMargins(GAP, GAP, GAP, GAP)
         outer.setSpacing(GAP)
         outer.addWidget(self.tasks)
+        outer.addWidget(self.recovery)
         outer.addWidget(self._scroll, 1)
         outer.addWidget(self.foot)
         self.setMinimumWidth(WIDTH)
@@ -114,10 +128,12 @@ class AnnotateSlide(QWidget):
 
     def _tick(self) -> None:
         self.controller.tick()
+        self.whole.tick()
+        self.correct.tick()
         now = time.monotonic()
         if self._numbers_due is not None and now >= self._numbers_due:
             self._numbers_due = None
-            self.correct.show_coverage()
+            self.correct.show_numbers()
             self.refine.show_plan()
             self.slide.show_warning()
 

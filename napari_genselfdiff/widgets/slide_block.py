@@ -12,7 +12,7 @@ from napari_genselfdiff.registry.card import MPP_MAX, MPP_MIN
 from napari_genselfdiff.registry.home import data_home
 from napari_genselfdiff.widgets.associated import AssociatedPictures
 from napari_genselfdiff.widgets.class_mapping import ClassMapping, unknown_classes
-from napari_genselfdiff.widgets.look import GAP, Block, notice, plain_button, row, text
+from napari_genselfdiff.widgets.look import GAP, Block, is_tall, notice, plain_button, row, text
 
 if TYPE_CHECKING:
     from napari_genselfdiff.session.session import Session
@@ -108,6 +108,9 @@ class SlideBlock(Block):
             self.saved.setText(f"{how}: {store.path.name}")
             self.saved.setToolTip(f"Annotations lie in\n{store.path}")
         self.show_warning()
+        self.say_folded("" if slide is None else slide.path.name)
+        if slide is not None and not is_tall():
+            self.set_open(slide.mpp is None)  # a question must be seen; the rest is in the way
         self.export_button.setEnabled(store is not None)
         self.import_button.setEnabled(store is not None and not store.read_only)
 

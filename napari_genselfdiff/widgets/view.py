@@ -90,6 +90,12 @@ def look_at(viewer: ViewerModel, layer: Layer, region: Region, margin: float = 1
     viewer.scene.camera.center = (0.0, float(centre[-2]), float(centre[-1]))
 
 
+def centre_on(viewer: ViewerModel, layer: Layer, y0: float, x0: float) -> None:
+    """Bring a level-0 pixel to the centre; the zoom stays."""
+    centre = layer.data_to_world([y0, x0])
+    viewer.scene.camera.center = (0.0, float(centre[-2]), float(centre[-1]))
+
+
 def world_to_pixel(layer: Layer, position: tuple[float, ...]) -> tuple[int, int] | None:
     """Pixel of a 2-D layer under a point in world units; None outside the layer."""
     y, x = (math.floor(value + 0.5) for value in layer.world_to_data(position)[-2:])

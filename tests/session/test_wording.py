@@ -32,7 +32,12 @@ def test_things_are_counted_in_the_words_of_the_task() -> None:
 def test_coverage_tells_unknown_from_looked_at() -> None:
     pixels = {"unknown": 870, "model": 90, "accepted": 40, "human": 0}
     words = wording.coverage(pixels)
-    assert words == "87 % unknown, 9 % model only, 4 % accepted, 0 % corrected by hand."
+    assert words == (
+        "69 % model only, 31 % accepted, 0 % corrected by hand. 87 % of the slide is unknown."
+    )
+    pixels |= {"unknown": 0, "human": 1}
+    assert "unknown" not in wording.coverage(pixels)
+    assert "< 1 % corrected" in wording.coverage(pixels)
     nothing = {"unknown": 10, "model": 0, "accepted": 0, "human": 0}
     assert "Nothing annotated" in wording.coverage(nothing)
 

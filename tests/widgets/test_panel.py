@@ -50,7 +50,7 @@ def test_an_open_slide_is_described(looking: Hand) -> None:
     assert "case.tif.gsd.zarr" in panel.slide.saved.text()
     assert panel.predict.predict_button.isEnabled()
     assert panel.predict.starter.isVisible()
-    assert "unknown" in panel.correct.coverage.text()
+    assert "unknown" in panel.correct.coverage.words.text()
 
 
 def test_words_of_design_are_used_and_words_of_code_are_not(looking: Hand) -> None:
@@ -149,8 +149,8 @@ def test_accept_view_moves_the_numbers(looking: Hand, closed: Opened) -> None:
     panel = looking.panel
     looking.until(lambda: "checked tile" in panel.refine.plan.text(), "the numbers", 10)
     assert panel.refine.refine_button.isEnabled()
-    assert "accepted" in panel.correct.coverage.text()
-    assert "1 × Nucleus" in panel.correct.coverage.text()
+    assert "accepted" in panel.correct.coverage.words.text()
+    assert panel.correct.classes.rows.rows[0].objects == 1
 
 
 def test_the_card_judges_and_offers_the_choice(looking: Hand, closed: Opened) -> None:

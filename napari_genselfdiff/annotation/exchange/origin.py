@@ -61,5 +61,7 @@ def origin(
         "offset": list(offset),
         "models": list(store.model_hashes(task_name)),
         "checked_share": round(measures.checked_share, 4),
+        "shares": {name: round(share, 4) for name, share in measures.shares.items()},
+        "checked_by": measures.sentence,
         "provenance": dict(provenance or {}),
     }

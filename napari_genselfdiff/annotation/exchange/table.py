@@ -50,6 +50,7 @@ COLUMNS = (
     "mpp_assumed",
     "models",
     "app",
+    "checked_by",
 )
 _ROWS = 10_000  # written at once
 _TYPES = {
@@ -58,6 +59,7 @@ _TYPES = {
     "mpp_assumed": "bool",
     "models": "string",
     "app": "string",
+    "checked_by": "string",
 }
 
 
@@ -183,4 +185,5 @@ def _row(
         store.mpp_assumed,
         " ".join(about["models"]),
         f"{about['app']}, {about['use'].lower()}",
+        about["checked_by"],
     )

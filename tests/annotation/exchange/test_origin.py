@@ -26,6 +26,8 @@ def test_models_and_what_was_checked_are_named(tmp_path: Path) -> None:
     about = origin(store, "Cells")
     assert about["models"] == ["m1", "m2"]
     assert about["checked_share"] == 0.5
+    assert about["shares"] == {"model": 0.5, "accepted": 0.5, "human": 0.0}
+    assert about["checked_by"] == "50 % model only, 50 % accepted, 0 % corrected by hand"
     assert (about["mpp"], about["mpp_assumed"]) == (0.25, False)
     with pytest.raises(ConfigError, match="no task"):
         origin(store, "Moon")
