@@ -27,7 +27,55 @@ def work(store: AnnotationStore, seed: int) -> None:
         store.clear_to_unknown(task, region)
     else:
         before = store.read(task, region)
-        store.write_edit(task, before, _edit(rng, before), what="Edit")
+        value = int(store.present_values(task)[1])  # the first class, or what became of it
+        store.write_edit(task, before, _edit(rng, before, value), what="Edit")
+
+
+def everything(store: AnnotationStore, seed: int) -> None:
+    """Do one random operation of any kind there is, changes of classes and imports among them."""
+    rng = np.random.default_rng([seed, 1])
+    kind = rng.random()
+    if kind < 0.7:
+        work(store, seed)
+    elif kind < 0.85:
+        _import(store, rng)
+    else:
+        _classes(store, rng)
+
+
+def _import(store: AnnotationStore, rng: np.random.Generator) -> None:
+    """Write blocks of whole chunks, as an import does, with objects of new ids."""
+    task = TASKS[int(rng.random() < 0.3)]
+    height, width = store.shape(task)
+    blocks = []
+    for y, x in [(0, 0), (0, 512), (512, 0)][: int(rng.integers(1, 4))]:
+        region = Region(y, x, 512, 512).clipped((height, width))
+        if region is None:
+            continue
+        window = _prediction(rng, region, task)
+        window.classes = store.present_values(task)[window.classes]
+        window.provenance[...] = rng.integers(1, 4)
+        if window.objects is not None:
+            first = store.new_ids(int(window.objects.max()) + 1)
+            window.objects[window.objects > 0] += np.uint32(first)
+        blocks.append(window)
+    region = Region(0, 0, height, width)
+    store.write_blocks(task, blocks, region=region, what="Import things.geojson")
+
+
+def _classes(store: AnnotationStore, rng: np.random.Generator) -> None:
+    task = TASKS[int(rng.random() < 0.3)]
+    values = [spec.value for spec in store.tasks[task].classes]
+    one, other = rng.choice(values, 2) if len(values) > 1 else (values[0], values[0])
+    kind = int(rng.integers(4))
+    if kind == 0 and len(values) < 6:
+        store.add_class(task, f"class {rng.integers(10**9)}", f"#{rng.integers(2**24):06x}")
+    elif kind == 1:
+        store.rename_class(task, int(one), f"class {rng.integers(10**9)}")
+    elif kind == 2:
+        store.recolor_class(task, int(one), f"#{rng.integers(2**24):06x}")
+    elif one != other:
+        store.merge_classes(task, int(one), int(other))
 
 
 def work_until_killed(path: Path, first_seed: int, log: Path) -> None:
@@ -59,7 +107,7 @@ def _prediction(rng: np.random.Generator, region: Region, task: str) -> Window:
     return window
 
 
-def _edit(rng: np.random.Generator, before: Window) -> Window:
+def _edit(rng: np.random.Generator, before: Window, value: int) -> Window:
     after = before.copy()
     y, x = (int(rng.integers(0, n)) for n in after.classes.shape)
     stroke = (slice(max(y - 9, 0), y + 9), slice(max(x - 20, 0), x + 20))
@@ -67,11 +115,11 @@ def _edit(rng: np.random.Generator, before: Window) -> Window:
     if how == 0:  # erase
         after.classes[stroke] = 0
     elif how == 1:  # paint something new
-        after.classes[stroke] = 1
+        after.classes[stroke] = value
     elif how == 2:
         after.provenance[stroke] = UNKNOWN
     else:  # another class for everything in view
-        after.classes[after.classes > 0] = 1
+        after.classes[after.classes > 0] = value
     if after.objects is not None:
         if how == 0:
             after.objects[stroke] = 0
