@@ -151,13 +151,15 @@ class Reader:
     def of(cls, data: StudySet, native: bool, recipe: FinetuneRecipe, place: Place) -> Reader:
         """Reader at the resolution the recipe's network learned at."""
         work = data.mpp if native else data.work_mpp
+        # Without a distance cue there is nothing to part objects by: connected pieces are.
+        kind = "objects" if recipe.loss.distance else "areas"
         card = ModelCard(
             name="study",
             architecture={"preset": recipe.preset},
             created="study",
             app_version=__version__,
             weights_sha256="0" * 64,
-            task=data.task,
+            task=data.task.model_copy(update={"kind": kind}),
             timestep=recipe.timestep,
             mpp_range=(work, work),
             min_object_um2=data.min_object_um2,

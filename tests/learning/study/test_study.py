@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_genselfdiff.backbone.heads import Segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.errors import ConfigError, TrainingError
 from napari_genselfdiff.evaluation.folders import Pair, read_pair
@@ -208,6 +209,16 @@ class TestNetworks:
         assert given
         assert min(float(x.min()) for x in given) >= 0
         assert max(float(x.max()) for x in given) <= 1
+
+    def test_without_a_distance_cue_connected_pieces_are_objects(self, root: Path) -> None:
+        values = arms(root)
+        values["plain"] = {"settings": [*TINY_NETWORK, "loss.distance=0.0", "start=scratch"]}
+        for name, cue in (("plain", False), ("scratch", True)):
+            run = Run(plan(values), plan(values).rows[0], 0, 0, name)
+            reader = Reader.of(run.data, False, run.recipe(), ON_CPU)
+            network = Segmenter(TINY, 1, 50)
+            answer = reader.segment(network)(tiny.tissue(0, 64)[0])
+            assert (answer.objects is not None) is cue
 
     def test_a_run_that_breaks_down_is_scored_as_it_is(
         self, root: Path, monkeypatch: pytest.MonkeyPatch
