@@ -23,10 +23,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from report import Row, finish
 
+from napari_genselfdiff.evaluation.curves import draw_curves
 from napari_genselfdiff.learning.place import open_place
 from napari_genselfdiff.learning.study.leaks import check_start
 from napari_genselfdiff.learning.study.ledger import JsonLines
-from napari_genselfdiff.learning.study.plan import read_plan, shortened
+from napari_genselfdiff.learning.study.plan import StudyPlan, read_plan, shortened
 from napari_genselfdiff.learning.study.run import StudyOptions, run_study
 from napari_genselfdiff.learning.study.table import (
     BASE,
@@ -36,6 +37,7 @@ from napari_genselfdiff.learning.study.table import (
     cases,
     difference,
     is_again,
+    learning_curves,
     summary,
 )
 from napari_genselfdiff.registry.home import data_home
@@ -74,10 +76,22 @@ def _study(args: argparse.Namespace, scratch: Path) -> None:
             for record in run_study(plan, out, options):
                 print(*aside_lines([record]), sep="\n", flush=True)
     records = results.read()
+    if args.curves:
+        names = [
+            f"{row}_{arm}" for row in args.rows or _names(plan) for arm in args.arms or plan.arms
+        ]
+        drawn = {k: v for k, v in learning_curves(records).items() if k in names}
+        draw_curves(
+            drawn, args.curves, x_name="patches seen", y_name="pixel Dice % on images aside"
+        )
     if args.tune:
         print(*aside_lines([r for r in records if r["phase"] == "tune"]), sep="\n")
         return
     finish("label_efficiency", rows_of(records, args.rows), args.json)
+
+
+def _names(plan: StudyPlan) -> list[str]:
+    return [row.name for row in plan.rows]
 
 
 def rows_of(records: Sequence[Record], only: Sequence[str] = ()) -> list[Row]:
@@ -125,6 +139,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto")
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", 0)))
     parser.add_argument("--quick", action="store_true", help="tiny, or that study cut short")
+    parser.add_argument("--curves", type=Path, metavar="PNG", help="draw Dice over images seen")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     args = parser.parse_args()
     args.study = args.study or ("tiny" if args.quick else full)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from napari_genselfdiff.evaluation.bootstrap import crossed_interval, mean_of
+from napari_genselfdiff.evaluation.curves import CurvePoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -111,3 +112,21 @@ def aside_lines(records: Iterable[Record]) -> list[str]:
             shown.append(f"stopped: {record['stopped']}")
         lines.append("  ".join([*shown, f"{record['seconds']:.0f} s"]))
     return lines
+
+
+def learning_curves(records: Iterable[Record]) -> dict[str, list[CurvePoint]]:
+    """Dice (0-100) on the images aside over images seen, by case.
+
+    The mean over the case's runs, and the lowest and highest of them: a spread, no interval.
+    """
+    found: dict[str, dict[int, list[float]]] = {}
+    for record in records:
+        for seen, value in record.get("curve", []):
+            found.setdefault(record["case"], {}).setdefault(seen, []).append(100 * value)
+    return {
+        case: [
+            CurvePoint(float(seen), float(np.mean(values)), min(values), max(values))
+            for seen, values in sorted(marks.items())
+        ]
+        for case, marks in found.items()
+    }

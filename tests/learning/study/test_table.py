@@ -7,7 +7,7 @@ import pytest
 
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval, crossed_interval
-from napari_genselfdiff.learning.study.table import cases, difference, summary
+from napari_genselfdiff.learning.study.table import cases, difference, learning_curves, summary
 
 
 def record(arm: str, subset: int, seed: int, dices: list[float | None], **more: Any) -> Any:
@@ -60,6 +60,15 @@ def test_cases_in_the_order_they_came() -> None:
     tuned = {**record("self", 0, 0, []), "scores": {}}
     del tuned["scores"]
     assert cases([*RECORDS, tuned]) == [("toy_n1", "default"), ("toy_n1", "scratch")]
+
+
+def test_curves_are_means_over_runs_with_their_spread() -> None:
+    records = [
+        record("default", subset, 0, [0.5], case="toy_n1_default", curve=[[4, low], [8, 0.5]])
+        for subset, low in ((0, 0.2), (1, 0.4))
+    ]
+    (points,) = learning_curves(records).values()
+    np.testing.assert_allclose(points, [(4, 30, 20, 40), (8, 50, 50, 50)])
 
 
 class TestCrossedInterval:
