@@ -10,6 +10,7 @@ import torch
 
 from napari_genselfdiff.backbone.fold import fold_time
 from napari_genselfdiff.errors import JobFailedError
+from napari_genselfdiff.prediction.packed import packed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,18 +93,26 @@ class Network:
             # A contiguous (B, H, W, 3) array seen as (B, 3, H, W) is channels last already.
             pixels = torch.from_numpy(np.ascontiguousarray(tiles)).to(self._device)
             x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-            answer = self._segmenter(x)
+            segmenter = self._packed(x)
+            answer = segmenter(x)
             classes = answer.logits.float().softmax(dim=1)
             distance = answer.distance.float().sigmoid()[:, 0]
             plain = _rounded(classes)
-            mean = plain if self._profile.flips == 1 else self._mean(x, classes)
+            mean = plain if self._profile.flips == 1 else self._mean(segmenter, x, classes)
             return plain, _rounded(distance), mean
 
-    def _mean(self, x: Tensor, classes: Tensor) -> Tensor:
+    def _packed(self, x: Tensor) -> Segmenter:
+        """What answers a batch: on a CPU with weights that are laid out for its size."""
+        if self._device.type != "cpu":
+            return self._segmenter
+        dtype = torch.bfloat16 if self._profile.precision == "bf16" else torch.float32
+        return packed(self._segmenter, dtype, tuple(x.shape))
+
+    def _mean(self, segmenter: Segmenter, x: Tensor, classes: Tensor) -> Tensor:
         """Class probabilities averaged over the flips; the labels come from the first alone."""
         total = classes
         for axes in FLIPS[1 : self._profile.flips]:
-            seen = self._segmenter(x.flip(axes)).logits.float().softmax(dim=1)
+            seen = segmenter(x.flip(axes)).logits.float().softmax(dim=1)
             total = total + seen.flip(axes)
         return _rounded(total / self._profile.flips)
 
