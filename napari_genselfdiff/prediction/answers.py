@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from scipy import ndimage
 
+from napari_genselfdiff.prediction.confidence import drawn_confidence, nearby
 from napari_genselfdiff.prediction.instances import (
     area_classes,
     foreground_mask,
@@ -63,7 +64,8 @@ class TileAnswer:
 class Labels(NamedTuple):
     """Label maps of one region; ``objects`` is None for areas.
 
-    ``confidence`` is the probability in [0, 1] of the class that is drawn, background included.
+    ``confidence`` in [0, 1] is that of the class that is drawn, background included, see
+    :func:`~napari_genselfdiff.prediction.confidence.drawn_confidence`.
     """
 
     classes: NDArray[np.uint8]
@@ -89,7 +91,8 @@ class TileReader:
         Beside those it lies in, these are the ones that fade into it, and those that tell whether
         a speck at its border goes on outside.
         """
-        around = region.padded(speck_side(self.card, self.scale.mpp) + BLEND)
+        mpp = self.scale.mpp
+        around = region.padded(max(speck_side(self.card, mpp), nearby(mpp)) + BLEND)
         wanted = around.intersection(self._inside) or region
         return tiles_for(wanted, self.card.tile, self.card.halo)
 
@@ -152,9 +155,8 @@ def assemble(answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: R
         classes, objects = instances(_foreground(classes_p), distance, classes_p, card, mpp)
     else:
         classes = _classes(classes_p, card, mpp)
-    classes = classes[inner]
-    confidence = _of_drawn(mean[:, *inner], classes, card)
-    return Labels(classes, None if objects is None else objects[inner], confidence)
+    confidence = drawn_confidence(mean, classes, card, mpp)
+    return Labels(classes[inner], None if objects is None else objects[inner], confidence[inner])
 
 
 def objects_of(
@@ -251,11 +253,3 @@ def _foreground(probabilities: Floats) -> Floats:
     """Probability ``(H, W)`` of any class, from those of every class ``(C, H, W)``."""
     one = len(probabilities) == 1
     return np.asarray(probabilities[0] if one else probabilities.sum(axis=0))
-
-
-def _of_drawn(probabilities: Floats, classes: NDArray[np.uint8], card: ModelCard) -> Floats:
-    """Probability of the class that is drawn, for ``(C, H, W)`` without background."""
-    drawn = 1 - probabilities.sum(axis=0)
-    for spec, probability in zip(card.task.classes, probabilities, strict=True):
-        np.copyto(drawn, probability, where=classes == spec.value)
-    return np.asarray(np.clip(drawn, 0, 1))

@@ -1,17 +1,18 @@
-"""How far an answer can be trusted: calibration, and where the picture is hatched.
+"""How far an answer can be trusted: from the surroundings, calibrated, and hatched where it is low.
 
-The network's probabilities are too sure or too modest. Temperature scaling (Guo et al. 2017)
-divides their logits by one number, found on images the model never learned from; it changes no
-label. The number is part of the model's card.
+A pixel about which the network is sure is wrong more often where it hesitates all around, so its
+logit is averaged with those nearby. What comes of it is too sure or too modest. Temperature scaling
+(Guo et al. 2017) divides the logits by one number, found on images the model never learned from; it
+changes no label. The number is part of the model's card.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage, optimize
+from scipy import optimize
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,10 +21,87 @@ if TYPE_CHECKING:
 
 UNSURE_BELOW = 0.75
 """Calibrated confidence below which a place is hatched: one pixel in four may be wrong there."""
+NEARBY_UM = 1.0  # half a side of the square that is averaged
+_OWN = 0.25  # weight of the pixel itself; best for both training lists (docs/decisions/predict.md)
 PATCH_UM = 4.0  # smaller than a nucleus: the rim that every object has is not worth hatching
 _EDGE = 1e-3  # float16 knows no probability much nearer to 0 or 1
 _COOLEST, _HOTTEST = 0.1, 10.0
 BINS = 15
+
+
+def nearby(mpp: float) -> int:
+    """How many pixels away the confidence looks."""
+    return round(NEARBY_UM / mpp)
+
+
+def drawn_confidence(
+    class_prob: NDArray[np.floating], classes: NDArray[np.uint8], card: ModelCard, mpp: float
+) -> NDArray[np.float32]:
+    """How sure it is that every pixel has the class that is drawn, ``(H, W)`` in [0, 1].
+
+    Parameters
+    ----------
+    class_prob
+        ``(C, H, W)``, one for each class of the task, in the card's order.
+    classes
+        Class values that are drawn, ``(H, W)``, 0 = background.
+    card, mpp
+        The model's card, and micrometre per pixel of these arrays.
+    """
+    if len(class_prob) == 1:  # the background's logit is that of the class, turned round
+        logit = _steadied(class_prob[0], mpp)
+        np.negative(logit, out=logit, where=classes == 0)
+    else:
+        logit = _steadied(1 - class_prob.sum(axis=0), mpp)
+        for spec, probability in zip(card.task.classes, class_prob, strict=True):
+            np.copyto(logit, _steadied(probability, mpp), where=classes == spec.value)
+    np.negative(logit, out=logit)
+    np.exp(logit, out=logit)
+    logit += 1
+    return np.divide(1, logit, out=logit)
+
+
+def _steadied(probability: NDArray[np.floating], mpp: float) -> NDArray[np.float32]:
+    """Logit of a probability ``(H, W)``, averaged with the logits around."""
+    clipped = np.clip(probability, _EDGE, 1 - _EDGE).astype(np.float32, copy=False)
+    logit = np.log(clipped / (1 - clipped))
+    side = 2 * nearby(mpp) + 1
+    around = box_sum(logit, side)
+    around *= (1 - _OWN) / side**2
+    logit *= _OWN
+    logit += around
+    return np.asarray(logit)
+
+
+def box_sum(values: NDArray[Any], side: int) -> NDArray[Any]:
+    """Sum over the square of an odd side around every pixel; beyond the border its pixels go on.
+
+    Always added up in the same order, whatever the size of the array, so that a part of a picture
+    has the same sums to the last bit.
+    """
+    padded = np.pad(values, side // 2, mode="edge") if side > 1 else values
+    return _running(_running(padded, side, 0), side, 1)
+
+
+def _running(values: NDArray[Any], side: int, axis: int) -> NDArray[Any]:
+    """Sums of ``side`` neighbours along an axis, put together from sums of 1, 2, 4 and so on."""
+
+    def part(source: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
+        return source[start:stop] if axis == 0 else source[:, start:stop]
+
+    length = values.shape[axis]
+    width, done, sums = 1, 0, values
+    total: NDArray[Any] | None = None
+    while True:
+        if side & width:
+            piece = part(sums, done, done + length - side + 1)
+            total = piece if total is None else total + piece
+            done += width
+        if done == side and total is not None:
+            return total
+        end = sums.shape[axis]
+        sums = part(sums, 0, end - width) + part(sums, width, end)
+        width *= 2
 
 
 def temperature(card: ModelCard, flips: int) -> float:
@@ -95,7 +173,7 @@ def unsure(
     Parameters
     ----------
     confidence
-        Probability of the drawn class, ``(H, W)``, not calibrated.
+        Of the drawn class, ``(H, W)``, see :func:`drawn_confidence`; not calibrated.
     card, mpp, flips
         The model's card, µm per pixel of the array, and views it was averaged over.
     """
@@ -103,5 +181,4 @@ def unsure(
     logit = temperature(card, flips) * math.log(UNSURE_BELOW / (1 - UNSURE_BELOW))
     low = confidence < 1 / (1 + math.exp(-logit))
     side = max(1, round(PATCH_UM / mpp)) | 1
-    share = ndimage.uniform_filter(low.astype(np.float32), side, mode="nearest")
-    return np.asarray(share > 0.5)
+    return np.asarray(box_sum(low.astype(np.uint16), side) > side**2 // 2)

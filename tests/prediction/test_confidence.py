@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from napari_genselfdiff.prediction.confidence import (
     UNSURE_BELOW,
     auroc,
+    box_sum,
     calibrated,
     calibration_error,
+    drawn_confidence,
     fit_temperature,
+    nearby,
     reliability,
     temperature,
     unsure,
@@ -89,3 +93,43 @@ def test_a_model_without_calibration_is_taken_at_its_word() -> None:
 def test_calibration_does_not_make_another_model() -> None:
     plain, known = make_card(), make_card(calibration=calibration(1.5))
     assert plain.identity() == known.identity()
+
+
+@given(side=st.integers(0, 12).map(lambda half: 2 * half + 1), seed=st.integers(0, 99))
+@settings(max_examples=40)
+def test_box_sums_are_those_of_a_filter_and_the_same_in_a_part(side: int, seed: int) -> None:
+    values = np.random.default_rng(seed).normal(size=(40, 51)).astype(np.float32)
+    found = box_sum(values, side)
+    expected = ndimage.uniform_filter(values.astype(np.float64), side, mode="nearest") * side**2
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    half = side // 2
+    part = box_sum(values[3:33, 5:47], side)
+    inside = part[half : 30 - half, half : 42 - half]
+    there = found[3:33, 5:47][half : 30 - half, half : 42 - half]
+    assert inside.tobytes() == there.tobytes()
+
+
+def test_where_the_network_hesitates_around_it_is_less_sure() -> None:
+    card = make_card()
+    sure, doubtful = np.full((40, 40), 0.97), np.full((40, 40), 0.6)
+    sure[20, 20] = doubtful[20, 20] = 0.95
+    classes = np.full((40, 40), 3, np.uint8)
+    one, two = (drawn_confidence(p[None], classes, card, 0.25) for p in (sure, doubtful))
+    assert one[20, 20] > 0.95 > two[20, 20] > 0.6
+    # Beyond the reach of what is averaged nothing changes.
+    far = 20 + nearby(0.25) + 1
+    assert one[20, far] == pytest.approx(0.97, abs=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [1, 3])
+def test_confidence_is_that_of_the_drawn_class(n_classes: int) -> None:
+    card = make_card(n_classes=n_classes)
+    probability = np.full((n_classes, 30, 30), 0.02)
+    probability[0, :15] = 0.9
+    classes = np.zeros((30, 30), np.uint8)
+    classes[:15] = card.task.classes[0].value
+    found = drawn_confidence(probability, classes, card, 0.5)
+    assert found[5, 5] == pytest.approx(0.9, abs=1e-5)
+    assert found[25, 5] == pytest.approx(1 - 0.02 * n_classes, abs=1e-5)
+    wrong = drawn_confidence(probability, np.zeros_like(classes), card, 0.5)
+    assert wrong[5, 5] == pytest.approx(1 - probability[:, 5, 5].sum(), abs=1e-5)
