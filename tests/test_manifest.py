@@ -46,7 +46,7 @@ def test_contributions_name_known_commands(manifest: PluginManifest) -> None:
     ]
     assert {part.command for part in parts} == known
     assert [widget.display_name for widget in found.widgets or []] == ["Annotate slide"]
-    assert len(found.sample_data or []) == 2
+    assert len(found.sample_data or []) == 3
 
 
 def test_menus_are_ones_napari_lets_plugins_fill(manifest: PluginManifest) -> None:

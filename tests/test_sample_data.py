@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from napari_genselfdiff import _sample_data
-from napari_genselfdiff._sample_data import cmu_small_region, tnbc_pyramid
+from napari_genselfdiff._sample_data import cmu_small_region, synthetic_slide, tnbc_pyramid
+from napari_genselfdiff.samples.synthetic import write_synthetic_slide
 
 
 def test_samples_are_copies_in_the_users_folder(home: Path) -> None:
@@ -27,6 +29,22 @@ def test_labelled_sample_brings_its_true_nuclei_hidden_and_in_place() -> None:
     assert nuclei.shape == levels[0].shape[:2]
     assert hidden["scale"] == shown["scale"] == (0.25, 0.25)
     assert len(np.unique(nuclei)) == 1207
+
+
+def test_a_large_slide_is_made_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Path] = []
+
+    def small(path: Path) -> None:
+        made.append(path)
+        write_synthetic_slide(path, (1, 2))
+
+    monkeypatch.setattr("napari_genselfdiff.samples.synthetic.write_synthetic_slide", small)
+    for _ in range(2):
+        ((levels, shown, kind),) = synthetic_slide()
+        assert kind == "image"
+        assert levels[0].shape == (6144, 6144, 3)
+        assert shown["scale"][0] == pytest.approx(0.499, abs=1e-3)
+    assert made == [home / "samples" / "synthetic-slide.tif"]
 
 
 def test_nothing_heavy_is_imported_before_a_sample_is_opened() -> None:
