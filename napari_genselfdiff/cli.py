@@ -10,6 +10,7 @@ import typer
 import napari_genselfdiff
 from napari_genselfdiff.commands import (
     cluster,
+    cohort,
     console,
     doctor,
     evaluate,
@@ -87,6 +88,7 @@ def demo(
 
 app.command("doctor")(doctor.doctor)
 app.command("segment")(segment.segment)
+app.command("cohort")(cohort.cohort)
 app.command("refine")(refine.refine)
 app.command("bundle")(refine_bundle.bundle)
 app.command("pretrain")(learn.pretrain)

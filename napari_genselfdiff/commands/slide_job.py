@@ -59,6 +59,7 @@ class Count:
     labels: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     resumed: bool = False
+    tiles: int = 0
     warnings: list[str] = field(default_factory=list)
     sentence: str = ""
 
@@ -245,12 +246,19 @@ def _predict_slide(slide: Slide, store: AnnotationStore, task: TaskSpec, job: Jo
         )
     console.note(f"{slide.path.name}: {time_split(done)}")
     return Count(
-        done.objects, done.kept_objects, done.kept_pixels, None, done.seconds, done.resumed
+        done.objects,
+        done.kept_objects,
+        done.kept_pixels,
+        None,
+        done.seconds,
+        done.resumed,
+        done.tiles,
     )
 
 
 def time_split(done: SlideOutcome) -> str:
     """Say where the time of a run went."""
+    from napari_genselfdiff.annotation.measure import percent
     from napari_genselfdiff.session import wording
 
     names = {
@@ -261,7 +269,7 @@ def time_split(done: SlideOutcome) -> str:
         "annotations": "annotations",
     }
     busy = sum(done.seconds.get(step, 0.0) for step in names)
-    parts = [f"{wording.share(done.seconds.get(s, 0.0), busy)} {n}" for s, n in names.items()]
+    parts = [f"{percent(done.seconds.get(s, 0.0), busy)} {n}" for s, n in names.items()]
     return f"{wording.duration(busy)} of work: {', '.join(parts)}."
 
 

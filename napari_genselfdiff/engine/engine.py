@@ -79,6 +79,11 @@ class Engine:
         self._predictions = {job.number}
         return job
 
+    def tissue(self, slide_path: Path, mpp: float | None, threshold: float | None) -> Job:
+        """Find the tissue of a slide; the result is a Tissue and its threshold."""
+        arguments = (slide_path, mpp, threshold)
+        return self.submit("interactive", tasks.tissue, *arguments, title="Find tissue")
+
     def refine(self, request: RefineRequest, profile: Profile | None = None) -> Job:
         """Refine a model; partials are RefineProgress, the result is RefineResult."""
         return self.submit("training", tasks.refine, request, profile, title="Refine")

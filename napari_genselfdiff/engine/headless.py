@@ -80,7 +80,7 @@ def segment_whole(
         while not (work.finished and work.idle):
             ready = work.step(_WAIT_S)
             _take_over_all(request, work, ready, outcome, own)
-            show(work.tiles / max(work.total, 1), work.eta_s)
+            show(work.share, work.eta_s)
             if should_stop() and not work.paused:
                 work.pause()
             if work.paused and work.idle:

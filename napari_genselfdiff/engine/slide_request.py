@@ -18,7 +18,7 @@ from napari_genselfdiff.annotation.runs import (
     unpack_tiles,
 )
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
-from napari_genselfdiff.prediction.plan import BLOCK, Plan, plan_slide
+from napari_genselfdiff.prediction.plan import BLOCK, Plan, Tissue, plan_slide
 from napari_genselfdiff.prediction.tiles import model_downsample
 from napari_genselfdiff.prediction.whole_slide import pieces
 from napari_genselfdiff.slides.geometry import Region
@@ -69,10 +69,17 @@ class SlideRequest:
             if found.task == self.task and found.region == _box(self.region0):
                 run.discard()
 
-    def begin(self) -> tuple[RunFolder, Plan]:
-        """Plan a run and write it down; errors as for ``plan_slide``."""
+    def begin(self, tissue: Tissue | None = None) -> tuple[RunFolder, Plan]:
+        """Plan a run and write it down; errors as for ``plan_slide``, which takes ``tissue``."""
         slide, card = self.slide, self.model.card
-        plan = plan_slide(slide, card, self.region0, block=self.block, threshold=self.threshold)
+        plan = plan_slide(
+            slide,
+            card,
+            self.region0,
+            block=self.block,
+            threshold=self.threshold,
+            tissue=tissue,
+        )
         rows, columns = plan.wanted.shape
         manifest = Manifest(
             app_version=napari_genselfdiff.__version__,

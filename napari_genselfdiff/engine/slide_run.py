@@ -63,7 +63,7 @@ class SlideRun:
                 self._feeds[source].append(number)
         self._users = np.zeros(plan.wanted.shape, np.int16)  # undecided blocks that need a tile
         self._left = [0 for _ in blocks]  # fresh tiles of a block without an answer
-        self._started, self._begun_with = time.monotonic(), 0
+        self._started, self._begun_with = time.monotonic(), 0.0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.tiles = 0
         self.computed = 0
@@ -76,6 +76,13 @@ class SlideRun:
     def total(self) -> int:
         """Number of tiles of the whole run."""
         return self.plan.total
+
+    @property
+    def share(self) -> float:
+        """How much of the work is done, 0..1: tiles, and the blocks decided from them."""
+        tiles = self.tiles / max(self.total, 1)
+        blocks = len(self._decided) / max(len(self.plan.blocks), 1)
+        return 0.9 * tiles + 0.1 * blocks
 
     @property
     def finished(self) -> bool:
@@ -94,11 +101,11 @@ class SlideRun:
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds left, judged by the tiles since the start; None while unknown."""
-        fresh = self.tiles - self._begun_with
+        """Seconds left, judged by what was done since the start; None while unknown."""
+        fresh = self.share - self._begun_with
         if fresh <= 0:
             return None
-        return (time.monotonic() - self._started) / fresh * (self.total - self.tiles)
+        return (time.monotonic() - self._started) / fresh * (1 - self.share)
 
     # -- doing ----------------------------------------------------------------------------------
 
@@ -138,7 +145,7 @@ class SlideRun:
         """Go on after a pause."""
         self.run.ask_stop(False)
         self._paused = False
-        self._started, self._begun_with = time.monotonic(), self.tiles
+        self._started, self._begun_with = time.monotonic(), self.share
 
     def recompute(self, number: int) -> None:
         """Decide on a block again, whose file was damaged on disk."""
@@ -172,7 +179,7 @@ class SlideRun:
             self.tiles += len(fresh) - len(left)
             if left:
                 self._waiting.append(Task("predict", number))
-        self._begun_with = self.tiles
+        self._begun_with = self.share
         for number in reversed(blocks):
             if not self._left[number]:
                 self._on_predicted(number)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
     from napari_genselfdiff.prediction.cache import Shelf, TileCache
+    from napari_genselfdiff.prediction.plan import Tissue
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import RegionDone
     from napari_genselfdiff.registry.folder import Model
@@ -138,6 +139,18 @@ def refine(
         else:
             yield step
     return result
+
+
+def tissue(
+    context: Context, slide_path: Path, mpp: float | None, threshold: float | None
+) -> Generator[Any, None, tuple[Tissue, float]]:
+    """Find the tissue; returns it and the threshold, the one found where none was given."""
+    from napari_genselfdiff.prediction.plan import find_tissue
+    from napari_genselfdiff.slides.tissue import tissue_threshold
+
+    yield from ()
+    found = find_tissue(context.slide(slide_path, mpp), threshold)
+    return found, tissue_threshold(found.picture) if threshold is None else threshold
 
 
 def warm_up(

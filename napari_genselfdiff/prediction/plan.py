@@ -17,11 +17,10 @@ from napari_genselfdiff.prediction.tiles import (
     tile_at,
     tiles_for,
 )
-from napari_genselfdiff.slides.geometry import Region, grid_shape
+from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.tissue import tissue_mask
 
 if TYPE_CHECKING:
-
     from numpy.typing import NDArray
 
     from napari_genselfdiff.registry.card import ModelCard
@@ -129,6 +128,7 @@ def plan_slide(
     *,
     block: int = BLOCK,
     threshold: float | None = None,
+    tissue: Tissue | None = None,
 ) -> Plan:
     """Decide which blocks and tiles to compute.
 
@@ -142,6 +142,8 @@ def plan_slide(
         Side of a block in pixels of the model's grid.
     threshold
         Optical density above which it is tissue; None finds it.
+    tissue
+        What :func:`find_tissue` found with that threshold, if it was asked before.
 
     Raises
     ------
@@ -160,7 +162,8 @@ def plan_slide(
     shape = -(-region.y1 // size), -(-region.x1 // size)
     wanted = np.ones(shape, bool)
     if region0 is None:
-        wanted = _seeing_tissue(slide, card, scale, shape, threshold)
+        found = find_tissue(slide, threshold) if tissue is None else tissue
+        wanted = _seeing_tissue(found, card, scale, shape)
     return Plan(region, scale, card.tile, card.halo, block, wanted)
 
 
@@ -181,18 +184,17 @@ def find_tissue(slide: Slide, threshold: float | None = None) -> Tissue:
 
 
 def _seeing_tissue(
-    slide: Slide,
-    card: ModelCard,
-    scale: ScaleChoice,
-    shape: tuple[int, int],
-    threshold: float | None,
+    tissue: Tissue, card: ModelCard, scale: ScaleChoice, shape: tuple[int, int]
 ) -> NDArray[np.bool_]:
-    """Which tiles see any tissue."""
-    tissue = find_tissue(slide, threshold)
-    on_picture = grid_shape(slide.shape, tissue.downsample)
-    wanted = np.zeros(shape, bool)
-    for row, column in np.ndindex(shape):
-        padded = tile_at(row, column, card.tile, card.halo).padded
-        spot = padded.from_grid(scale.downsample).to_grid(tissue.downsample).clipped(on_picture)
-        wanted[row, column] = spot is not None and tissue.mask[spot.slices].any()
-    return wanted
+    """Which tiles see any tissue: their padded regions, widened to whole pixels of the picture."""
+    factor = scale.downsample / tissue.downsample
+    total = np.pad(tissue.mask.astype(np.int64).cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    ends = []
+    for number, size in zip(shape, tissue.mask.shape, strict=True):
+        start = np.arange(number) * core_size(card.tile, card.halo) - card.halo
+        first = np.floor(start * factor).astype(np.int64).clip(0, size)
+        last = np.ceil((start + card.tile) * factor).astype(np.int64).clip(0, size)
+        ends.append((first[:, None], last[:, None]))
+    (y, y1), (x, x1) = ends
+    seen = total[y1, x1.T] - total[y, x1.T] - total[y1, x.T] + total[y, x.T]
+    return np.asarray(seen > 0)

@@ -40,4 +40,5 @@ class SessionEvents(SignalGroup):
     tile_done = Signal(object, description="a TilePreview of a running prediction")
     predicting_changed = Signal(description="a prediction started, went on or ended")
     refining_changed = Signal(description="a refinement started, went on or ended, or was judged")
+    whole_slide_changed = Signal(description="the slide's tissue, or the run over it")
     status_changed = Signal(Status)

@@ -24,6 +24,7 @@ from napari_genselfdiff.session.own_tasks import read_own_tasks
 from napari_genselfdiff.session.predicting import Predicting
 from napari_genselfdiff.session.refining import Refining
 from napari_genselfdiff.session.tasking import Tasking
+from napari_genselfdiff.session.whole_slide import SlideSegmenting
 from napari_genselfdiff.slides.slide import Slide, open_slide
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Session:
         self.correcting = Correcting(self)
         self.predicting = Predicting(self)
         self.refining = Refining(self)
+        self.whole_slide = SlideSegmenting(self)
 
     # -- saying what happened -------------------------------------------------------------------
 
@@ -156,6 +158,8 @@ class Session:
             self.predicting.poll()
         with self.attempt():
             self.refining.poll()
+        with self.attempt():
+            self.whole_slide.poll()
         if self._notices:  # again: what a verb said of itself must not hide a warning
             self.say(" ".join(dict.fromkeys(self._notices)), "warning")
             self._notices.clear()
@@ -220,6 +224,7 @@ class Session:
         self.predicting.cancel()
         self.predicting.forget()
         self.refining.cancel()
+        self.whole_slide.leave()
         slide, store = self.slide, self.store
         if store is not None:
             store.events.changed.disconnect(self._on_store_changed)
