@@ -20,7 +20,8 @@ class Command:
     @property
     def label(self) -> str:
         """Word with key, for a button."""
-        return f"{self.text}  ({shown_key(self.key)})" if self.key else self.text
+        key = shown_key(self.key).replace("Shift", "⇧")
+        return f"{self.text}  ({key})" if key else self.text
 
     @property
     def tooltip(self) -> str:
@@ -136,7 +137,7 @@ TOOLS: Final[dict[Tool, Command]] = {
         "Click an object to delete it; the key deletes the one under the pointer.\n"
         "Refine learns that there is nothing.",
     ),
-    "holes": Command("Fill holes", "O", "Click an object to fill its holes."),
+    "holes": Command("Holes", "O", "Click an object to fill its holes."),
     "smooth": Command("Smooth", "R", "Click an object to round off its outline."),
     "class": Command("Class", "C", "Click an object to give it the chosen class."),
 }

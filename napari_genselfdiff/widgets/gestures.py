@@ -112,6 +112,11 @@ class Gestures:
         if tool is not None and len(points) > (2 if tool == "polygon" else 1):
             self._shop.use_line(tool, points, modifiers)
 
+    def close(self) -> None:
+        """Close the outline that was begun; with too few corners it goes on."""
+        if self._tool == "polygon" and len(self._points) > 2:
+            self.finish()
+
     def drop(self) -> bool:
         """Forget the line that is being drawn; False if there is none."""
         had = self._tool is not None

@@ -11,6 +11,7 @@ from psygnal import Signal, SignalGroup
 from napari_genselfdiff.session.editing import FORGOTTEN, NOTHING, Brush, EditWindow
 from napari_genselfdiff.session.tool_acts import Target, along, at
 from napari_genselfdiff.widgets.gestures import Gestures
+from napari_genselfdiff.widgets.key_preferences import KeyBook
 from napari_genselfdiff.widgets.layers import SlideLayers
 from napari_genselfdiff.widgets.tool_kinds import HANDLING, Tool
 from napari_genselfdiff.widgets.view import visible_region
@@ -73,6 +74,7 @@ class Tools:
         self.class_value = 1
         self.brush_size = 8
         self.protect = False
+        self.keys = KeyBook()
         self._clock = clock
         self._window: EditWindow | None = None
         self._stroke: Stroke | None = None
