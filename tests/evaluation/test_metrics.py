@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -313,6 +314,51 @@ def test_aji_plus_pairs_are_the_best_assignment(pred: Map, true: Map) -> None:
     pairs = _assignment(table)
     assert len(set(table.true[pairs])) == len(set(table.pred[pairs])) == len(pairs)
     assert table.iou[pairs].sum() == pytest.approx(slow_best_assignment(pred, true))
+
+
+def slow_aji_plus(pred: Map, true: Map) -> set[float]:
+    """AJI+ of every one-to-one pairing with the largest sum of IoU, by trying all of them."""
+    t, p = objects(true), objects(pred)
+    found: dict[float, set[float]] = {}
+    for order in permutations([*range(len(p)), *[None] * len(t)], len(t)):
+        pairs = [(g, p[k]) for g, k in zip(t, order, strict=True) if k is not None and g & p[k]]
+        taken = {id(one) for pair in pairs for one in pair}
+        shared = sum(len(g & s) for g, s in pairs)
+        union = sum(len(g | s) for g, s in pairs)
+        union += sum(len(one) for one in [*t, *p] if id(one) not in taken)
+        quality = round(sum(len(g & s) / len(g | s) for g, s in pairs), 12)
+        found.setdefault(quality, set()).add(shared / union)
+    return found[max(found)]
+
+
+def slow_gland_f1(pred: Map, true: Map) -> float:
+    t, p = objects(true), objects(pred)
+    hit = set()
+    for s in p:
+        shared = [len(g & s) for g in t]
+        best = int(np.argmax(shared)) if t else 0
+        if t and shared[best] and 2 * shared[best] >= len(t[best]):
+            hit.add(best)
+    return 2 * len(hit) / (len(t) + len(p)) if t or p else math.nan
+
+
+few_objects = arrays(np.int64, (5, 6), elements=st.integers(0, 3))
+
+
+@settings(max_examples=60)
+@given(pred=few_objects, true=few_objects)
+def test_the_others_agree_with_slow_versions(pred: Map, true: Map) -> None:
+    a, b = ({tuple(q) for q in np.argwhere(labels).tolist()} for labels in (pred, true))
+    if not a and not b:
+        return
+    assert dice(pred, true) == pytest.approx(2 * len(a & b) / (len(a) + len(b)))
+    assert iou(pred, true) == pytest.approx(len(a & b) / len(a | b))
+    assert gland_f1(pred, true) == pytest.approx(slow_gland_f1(pred, true))
+    assert min(abs(aji_plus(pred, true) - one) for one in slow_aji_plus(pred, true)) < 1e-9
+    hits = [v for g in objects(true) for s in objects(pred) if (v := len(g & s) / len(g | s)) > 0.5]
+    quality = panoptic(pred, true)
+    assert quality.dq == pytest.approx(2 * len(hits) / (len(objects(true)) + len(objects(pred))))
+    assert quality.sq == pytest.approx(np.mean(hits) if hits else math.nan, nan_ok=True)
 
 
 def test_time_grows_with_pixels_not_with_pairs() -> None:
