@@ -17,6 +17,7 @@ from napari_genselfdiff.errors import (
     StoreError,
     StoreLockedError,
 )
+from napari_genselfdiff.registry.pixel_sizes import recall, remember
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.correcting import Correcting
 from napari_genselfdiff.session.events import SessionEvents, Status, Tone
@@ -206,6 +207,8 @@ class Session:
         if self.store is not None:
             raise ConfigError("annotations were made at the present µm/px; it cannot change now")
         self.slide.assume_mpp(mpp)
+        with self.attempt():
+            remember(self.slide.hash, mpp)
         problem = self._open_store()
         self.choose_task(self.task.name)
         self.events.slide_changed.emit()
@@ -246,9 +249,12 @@ class Session:
             engine.close()
 
     def _remember_mpp(self, slide: Slide) -> None:
-        """Take the size of a pixel from annotations made earlier."""
+        """Take the size of a pixel from annotations made earlier, or as it was stated before."""
         path = default_store_path(slide.path)
         if not path.exists():
+            stated = recall(slide.hash)
+            if stated is not None:
+                slide.assume_mpp(stated)
             return
         with contextlib.suppress(GenSelfDiffError):  # the real opening says what is wrong
             store = AnnotationStore.open_read_only(path)

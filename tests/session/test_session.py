@@ -79,6 +79,10 @@ def test_unknown_pixel_size_is_asked_once_and_remembered(
     assert session.slide is not None
     assert session.slide.mpp == 0.5
     assert session.slide.mpp_assumed
+    copied = path.with_name("a-copy-elsewhere.tif")  # without annotations beside it
+    shutil.copyfile(path, copied)
+    session.open_slide(copied)
+    assert (session.slide.mpp, session.slide.mpp_assumed) == (0.5, True)
 
 
 def test_a_second_window_may_look_but_not_write(
