@@ -116,10 +116,10 @@ class PretrainRecipe(PretextConfig):
 class FinetuneRecipe(_Strict):
     """Fine-tuning of a backbone for one task.
 
-    ``start`` is a folder or file with backbone weights, ``bundled`` for the shipped backbone, or
-    ``scratch``. ``timestep`` is what the network is told about the (absent) noise. ``init`` is
-    how weights that do not come from the start are drawn. ``companion`` goes on pre-training on
-    the same images beside the task.
+    ``start`` is a folder or file with weights of a backbone or model, whose U-Net is taken,
+    ``bundled`` or ``bundled_nuclei`` for the shipped ones, or ``scratch``. ``timestep`` is what
+    the network is told about the (absent) noise. ``init`` is how weights that do not come from
+    the start are drawn. ``companion`` goes on pre-training on the same images beside the task.
     """
 
     name: str

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.recipe import PretrainRecipe
 
 SCRATCH, BUNDLED = "scratch", "bundled"
+BUNDLED_NUCLEI = "bundled_nuclei"  # the shipped model's U-Net, which has seen open nuclei labels
 
 
 def start_denoiser(recipe: PretrainRecipe) -> Denoiser:
@@ -50,7 +51,11 @@ def preset(name: str) -> UNetConfig:
 
 
 def start_file(start: str) -> Path:
-    """Weights file of a recipe's start: ``bundled``, a folder or a file."""
+    """Weights file of a recipe's start: ``bundled``, ``bundled_nuclei``, a folder or a file."""
+    if start == BUNDLED_NUCLEI:
+        from napari_genselfdiff.registry.registry import BUNDLED as SHIPPED
+
+        return SHIPPED / "nuclei" / WEIGHTS_FILE
     if start == BUNDLED:
         from napari_genselfdiff.registry.registry import bundled_backbone
 

@@ -14,11 +14,12 @@ from PIL import Image
 from napari_genselfdiff.backbone.heads import Segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
-from napari_genselfdiff.learning.finetune import finetune
+from napari_genselfdiff.learning.finetune import finetune, start_segmenter
 from napari_genselfdiff.learning.finish import finish_model
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.recipe import FinetuneRecipe, read_recipe
+from napari_genselfdiff.registry.registry import Registry
 from tests.backbone.networks import TINY
 from tests.learning import tiny
 
@@ -121,6 +122,15 @@ def test_a_fine_tuning_recipe_starts_from_a_model_as_well(
     after = finish_model(again, tmp_path / "second").load()
     for name, value in after.unet.state_dict().items():
         torch.testing.assert_close(value, before.unet.state_dict()[name])
+
+
+def test_the_shipped_model_is_a_start_too() -> None:
+    """Track B of a label study: other open labels first."""
+    recipe = read_recipe(FinetuneRecipe, "default_finetune", ["start=bundled_nuclei"])
+    ours = start_segmenter(recipe).unet.state_dict()
+    shipped = Registry().resolve("nuclei").load().unet.state_dict()
+    assert ours.keys() == shipped.keys()
+    assert all(torch.equal(ours[name], shipped[name]) for name in ours)
 
 
 def test_the_shipped_default_begins_with_the_backbone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,7 @@ from napari_genselfdiff.registry.files import sha256_of
 from napari_genselfdiff.registry.folder import CARD_FILE, read_backbone, read_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from napari_genselfdiff.learning.study.plan import StudyPlan
@@ -39,19 +40,23 @@ def fingerprints(path: Path) -> set[str]:
     return found
 
 
-def shared_images(learned: Iterable[Path], scored: Iterable[Path]) -> list[tuple[Path, Path]]:
+def shared_images(
+    learned: Iterable[Path],
+    scored: Iterable[Path],
+    read: Callable[[Path], set[str]] = fingerprints,
+) -> list[tuple[Path, Path]]:
     """Pairs of a file that was learned from and one to be scored that hold the same image.
 
     Two files of one stem in folders of one data set count as the same as well.
     """
     marks: dict[str, Path] = {}
     for path in scored:
-        for mark in (*fingerprints(path), _named(path)):
+        for mark in (*read(path), _named(path)):
             marks[mark] = path
     return [
         (path, marks[mark])
         for path in learned
-        for mark in (*fingerprints(path), _named(path))
+        for mark in (*read(path), _named(path))
         if mark in marks
     ]
 
@@ -66,13 +71,13 @@ def check_start(plan: StudyPlan) -> Iterator[str]:
     """
     root = data_root("")
     scored = [p.image for row in plan.rows for p in dev_pairs(root, plan.sets[row.set])]
-    scored = sorted(set(scored))
+    scored, read = sorted(set(scored)), cache(fingerprints)
     for start in _starts(plan):
         learned = learned_files(root, start)
         if learned is None:
             yield f"{start}: its card does not list its images; check by hand that none is scored"
             continue
-        both = shared_images(learned, scored)
+        both = shared_images(learned, scored, read)
         if both:
             raise ConfigError(
                 f"backbone {start} learned from {both[0][0]}, which is {both[0][1]} of a list that "
@@ -101,7 +106,7 @@ def learned_files(root: Path, start: str) -> list[Path] | None:
     before = recipe.get("start", SCRATCH)
     if before == BUNDLED and start != BUNDLED:
         paths += learned_files(root, BUNDLED) or []
-    return [path for path in paths if path.is_file()] or None
+    return sorted({path for path in paths if path.is_file()}) or None
 
 
 def _starts(plan: StudyPlan) -> list[str]:
