@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+import shapely
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from napari_genselfdiff.annotation.edit import capsule
 from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.annotation.tasks import REGIONS
 from napari_genselfdiff.annotation.window import HUMAN, MODEL, UNKNOWN
@@ -17,7 +21,9 @@ from napari_genselfdiff.session.editing import (
     FORGOTTEN,
     MAX_SIDE,
     NOTHING,
+    Brush,
     EditWindow,
+    Stroke,
     with_surroundings,
 )
 from napari_genselfdiff.session.objects import delete_object
@@ -25,6 +31,7 @@ from napari_genselfdiff.slides.geometry import Region
 from tests.annotation.builders import CELLS, disks, new_store
 
 VIEW = Region(200, 300, 160, 180)
+Values = NDArray[np.uint16]
 
 
 @pytest.fixture
@@ -177,3 +184,127 @@ def test_any_painting_comes_back_as_it_was_painted(store: AnnotationStore, seed:
     np.testing.assert_array_equal((now.ids > 0)[changed], (meant > 0)[changed])
     assert (now.provenance[changed] == HUMAN).all()
     assert set(np.unique(now.provenance[~changed])) <= {UNKNOWN, MODEL, HUMAN}
+
+
+def paint(window: EditWindow, values: Values, stroke: Stroke, *path: tuple[int, int]) -> None:
+    """Draw a stroke of 9 pixels' width on values, as the tools do."""
+    for start, end in zip(path, [*path[1:], path[-1]], strict=True):
+        rows, columns = window.dab(values, start, end, 4.5, stroke)
+        values[rows, columns] = stroke.value
+
+
+def test_a_stroke_extends_what_it_begins_in_and_spares_others(store: AnnotationStore) -> None:
+    window = EditWindow(store, CELLS, VIEW)
+    old = store.read("Cells", VIEW)
+    values = window.values()
+    same_class = window.stroke("paint", 7, (240, 350))
+    paint(window, values, same_class, (240, 350), (300, 420))
+    window.save(values, "Brush")
+    now = store.read("Cells", VIEW)
+    assert now.ids[65, 80] == old.ids[40, 50]
+    assert now.ids[100, 120] == old.ids[100, 120]
+    other_class = window.stroke("paint", 1, (240, 350))
+    assert other_class.value != same_class.value
+
+
+def test_new_objects_keep_their_values_when_they_are_saved(store: AnnotationStore) -> None:
+    window = EditWindow(store, CELLS, VIEW)
+    values = window.values()
+    stroke = window.stroke("paint", 1, None)
+    paint(window, values, stroke, (220, 320), (220, 330))
+    assert window.save(values, "Brush").region is not None
+    np.testing.assert_array_equal(window.values(), values)
+    again = window.stroke("paint", 1, (220, 325))
+    assert again.value == stroke.value
+
+
+@pytest.mark.parametrize("protect", [False, True])
+@pytest.mark.parametrize("brush", ["paint", "erase", "forget"])
+def test_areas_of_other_classes_are_protected_if_one_wishes(
+    store: AnnotationStore, brush: Brush, protect: bool
+) -> None:
+    region = Region(0, 0, 60, 60)
+    window = EditWindow(store, REGIONS, region)
+    values = window.values()
+    values[:, :20], values[:, 20:40] = 1, 2
+    window.save(values, "Brush")
+    values = window.values()
+    paint(window, values, window.stroke(brush, 2, None, protect=protect), (30, 5), (30, 55))
+    window.save(values, "Brush")
+    now = store.read("Regions", region)
+    there = {"paint": 2, "erase": 0, "forget": 0}[brush]
+    assert now.classes[30, 10] == (1 if protect else there)
+    assert now.classes[30, 30] == there
+    assert now.classes[30, 50] == there
+    assert now.provenance[30, 30] == (UNKNOWN if brush == "forget" else HUMAN)
+
+
+def test_the_eraser_spares_protected_objects(store: AnnotationStore) -> None:
+    window = EditWindow(store, CELLS, VIEW)
+    values = window.values()
+    paint(window, values, window.stroke("erase", 1, None, protect=True), (240, 330), (240, 370))
+    window.save(values, "Erase")
+    now = store.read("Cells", VIEW)
+    assert now.ids[40, 50]
+    assert now.provenance[40, 32] == HUMAN
+    values = window.values()
+    paint(window, values, window.stroke("erase", 7, None, protect=True), (240, 330), (240, 370))
+    window.save(values, "Erase")
+    assert not store.read("Cells", VIEW).ids[40, 50]
+
+
+def test_clearing_to_unknown_forgets_what_was_said(store: AnnotationStore) -> None:
+    window = EditWindow(store, CELLS, VIEW)
+    values = window.values()
+    paint(window, values, window.stroke("forget", 1, (240, 350)), (240, 330), (240, 370))
+    assert (values == FORGOTTEN).any()
+    window.save(values, "Clear to unknown")
+    now = store.read("Cells", VIEW)
+    assert not now.ids[40, 32:68].any()
+    assert (now.provenance[40, 32:68] == UNKNOWN).all()
+    assert now.ids[50, 50]  # the rest of the object stays
+    assert not (window.values() == FORGOTTEN).any()
+    assert store.undo() is not None
+    assert store.read("Cells", VIEW).ids[40, 50]
+
+
+def test_a_protected_class_is_not_filled(store: AnnotationStore) -> None:
+    window = EditWindow(store, CELLS, VIEW)
+    with pytest.raises(ConfigError, match="protected"):
+        window.filled(window.values(), 240, 350, 1, protect=True)
+
+
+def test_values_of_another_brush_become_new_objects_or_nothing(store: AnnotationStore) -> None:
+    window = EditWindow(store, CELLS, VIEW)
+    values = window.values()
+    values[100:110, 20:30] = 5000  # napari's own brush takes the next number that is free
+    window.save(values, "Brush")
+    now = store.read("Cells", VIEW)
+    assert now.classes[105, 25] == CELLS.classes[0].value
+    assert now.ids[105, 25]
+    areas = EditWindow(store, REGIONS, Region(0, 0, 30, 30))
+    painted = areas.values()
+    painted[:, :10], painted[:, 20:] = 1, 77
+    areas.save(painted, "Brush")
+    assert set(np.unique(store.read("Regions", Region(0, 0, 30, 30)).classes)) == {0, 1}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    ends=st.lists(st.tuples(st.floats(-20, 60), st.floats(-20, 60)), min_size=2, max_size=2),
+    radius=st.floats(0, 15),
+)
+def test_a_brush_reaches_what_lies_near_its_way(
+    ends: list[tuple[float, float]], radius: float
+) -> None:
+    region = Region(3, 5, 40, 30)
+    part, near = capsule(*ends, radius, region)
+    mask = np.zeros(region.shape, bool)
+    mask[part] = near
+    (y0, x0), (y1, x1) = ends
+    assume(math.hypot(y1 - y0, x1 - x0) > 1e-3)
+    line = shapely.LineString(ends)
+    rows, columns = np.indices(region.shape)
+    away = shapely.distance(line, shapely.points(rows + region.y, columns + region.x))
+    assert mask[away < radius - 1e-6].all()
+    assert not mask[away > max(radius, 0.5) + 1e-6].any()
