@@ -67,7 +67,7 @@ def border(
 
 def enlarged_outlines(
     classes: NDArray[np.uint8],
-    objects: NDArray[np.unsignedinteger[Any]],
+    objects: NDArray[np.unsignedinteger[Any] | np.bool_],
     repeat: int,
     thickness: int = OUTLINE_PIXELS,
 ) -> NDArray[np.uint8]:
@@ -93,7 +93,7 @@ def enlarged_outlines(
 
 
 def _differing_neighbours(
-    objects: NDArray[np.unsignedinteger[Any]],
+    objects: NDArray[np.unsignedinteger[Any] | np.bool_],
 ) -> dict[tuple[int, int], NDArray[np.bool_]]:
     """For each direction (dy, dx): whether the neighbour there is of something else."""
     found = {}
@@ -140,6 +140,8 @@ class LevelView:
 
     ndim = 2
     dtype = np.dtype(np.uint8)
+    chunks = (256, 256)
+    """napari reads whole ones, so that small moves of the view need no reading."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -200,7 +202,7 @@ class LevelView:
         stored = np.asarray(array[y : -(-bottom // n), x : -(-right // n)])
         if n == 1:
             return stored
-        shown = stored.repeat(n, axis=0).repeat(n, axis=1)
+        shown = _repeated(stored, n)
         return shown[top - y * n : bottom - y * n, left - x * n : right - x * n]
 
     def _blank(self, values: NDArray[np.uint8], top: int, left: int) -> None:
@@ -223,17 +225,34 @@ class CheckedView(LevelView):
     """
 
     def _values(self, top: int, left: int, bottom: int, right: int) -> NDArray[np.uint8]:
-        found = self._read(self.classes, top, left, bottom, right)
-        values: NDArray[np.uint8] = np.multiply(found == UNKNOWN, UNSEEN, dtype=np.uint8)
-        if int(found.max(initial=0)) < ACCEPTED:
-            return values
-        rim = border(found >= ACCEPTED, CHECKED_PIXELS)
-        height, width = found.shape
-        line = (np.arange(top + left, top + left + height + width) % DASHED) < DASH
-        dashes = np.lib.stride_tricks.sliding_window_view(line, width)[:height]
-        values[rim & dashes & (found == ACCEPTED)] = ACCEPTED
-        values[border(found != HUMAN, CHECKED_PIXELS)] = HUMAN
-        return values
+        n = self.repeat
+        y, x = top // n, left // n
+        found = np.asarray(self.classes[y : -(-bottom // n), x : -(-right // n)])
+        values = _repeated(np.multiply(found == UNKNOWN, UNSEEN, dtype=np.uint8), n)
+        if int(found.max(initial=0)) >= ACCEPTED:
+            rim = _rim(np.where(found == ACCEPTED, ACCEPTED, 0), found >= ACCEPTED, n)
+            values += rim * _dashes((y * n, x * n), rim.shape)
+            np.maximum(values, _rim(np.full_like(found, HUMAN), found != HUMAN, n), out=values)
+        return values[top - y * n : bottom - y * n, left - x * n : right - x * n]
+
+
+def _rim(values: NDArray[Any], mask: NDArray[np.bool_], repeat: int) -> NDArray[np.uint8]:
+    """Values on the inner border of a mask, everything enlarged."""
+    values = values.astype(np.uint8)
+    if repeat > 1:
+        return enlarged_outlines(values, mask, repeat, CHECKED_PIXELS)
+    return np.asarray(values * border(mask, CHECKED_PIXELS), np.uint8)
+
+
+def _dashes(corner: tuple[int, int], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Diagonal dashes that do not move when the rectangle at ``corner`` does."""
+    start = sum(corner)
+    line = np.arange(start, start + sum(shape)) % DASHED < DASH
+    return np.lib.stride_tricks.sliding_window_view(line, shape[1])[: shape[0]]
+
+
+def _repeated(values: NDArray[Any], n: int) -> NDArray[Any]:
+    return values if n == 1 else values.repeat(n, axis=0).repeat(n, axis=1)
 
 
 def checked_levels(provenance: Sequence[Readable]) -> list[CheckedView]:
