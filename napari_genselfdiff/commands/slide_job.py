@@ -121,22 +121,22 @@ def open_task(store: AnnotationStore, model: Model) -> TaskSpec:
     Raises
     ------
     ConfigError
-        If the annotations have a task of that name with other classes.
+        If the annotations have a task of that name that the model cannot answer.
     """
     from napari_genselfdiff.annotation.tasks import TASKS
 
     wanted = model.card.task
-    known = {task.name: task for task in TASKS} | store.tasks
-    task = known.get(wanted.name, wanted)
-    if task.kind != wanted.kind or {c.value for c in task.classes} != {
-        c.value for c in wanted.classes
-    }:
+    problem = store.answers(wanted)
+    if problem is not None:
         raise ConfigError(
-            f"the model {model.card.name} answers another task {wanted.name!r} than the "
-            f"annotations {store.path.name} hold; use a model of that task or another --out"
+            f"the model {model.card.name} does not fit the annotations {store.path.name}: "
+            f"{problem}; use another model or another --out"
         )
-    store.add_task(task)
-    return task
+    if wanted.name not in store.tasks:
+        usual = {task.name: task for task in TASKS}.get(wanted.name, wanted)
+        same = {c.value for c in usual.classes} == {c.value for c in wanted.classes}
+        store.add_task(usual if same and usual.kind == wanted.kind else wanted)
+    return store.tasks[wanted.name]
 
 
 def segment_one(path: Path, job: Job, store_at: Path, geojson: Path | None = None) -> Count:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zarr
 from ome_zarr_models.v05.image_label import ImageLabel
+from ome_zarr_models.v05.labels import Labels
 
 from napari_genselfdiff.annotation.class_changes import added, as_model_knows
 from napari_genselfdiff.annotation.schema import TaskRecord
@@ -121,6 +122,9 @@ def test_merging_moves_pixels_objects_and_totals_and_nothing_else(store: Annotat
     assert names(store) == ["Tumour cell"]
     assert label_names(store) == {1: "Tumour cell"}
     check_store(store)
+    labels = zarr.open_group(store.path / "labels", mode="r")
+    for name in Labels.from_zarr(labels).ome_attributes.labels:  # all of them are still valid
+        ImageLabel.from_zarr(zarr.open_group(store.path / "labels" / name, mode="r"))
     assert len(store.history) == steps + 1
     store.close()
     store = reopen(store.path)

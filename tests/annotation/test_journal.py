@@ -275,9 +275,14 @@ def check_kill(path: Path, twin: AnnotationStore, seed: int, seconds: float) -> 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no kill -9")
-@pytest.mark.parametrize("points", [6, pytest.param(200, marks=pytest.mark.slow)])
-def test_kill_9_loses_nothing_that_was_finished(path: Path, tmp_path: Path, points: int) -> None:
-    rng = np.random.default_rng(points)
+@pytest.mark.parametrize(
+    ("points", "seed"),
+    [(6, 0), *(pytest.param(50, seed, marks=pytest.mark.slow) for seed in range(1, 5))],
+)
+def test_kill_9_loses_nothing_that_was_finished(
+    path: Path, tmp_path: Path, points: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
     twin_path = Path(shutil.copytree(path, tmp_path / "twin.gsd.zarr"))
     with reopen(twin_path) as twin:
         for point in range(points):
