@@ -146,10 +146,10 @@ def assemble(answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: R
     """
     reach = area.padded(card.halo)
     inner = area.shifted(-reach.y, -reach.x).slices
-    joined = _blended(answers, card, reach)
+    joined = blended(answers, card, reach)
     classes_p, distance, mean = joined[:-2], joined[-2], joined[:-2]
     if any(answer.mean is not answer.probabilities for answer in answers):
-        mean = _blended(answers, card, reach, averaged=True)[:-2]
+        mean = blended(answers, card, reach, averaged=True)[:-2]
     objects = None
     if card.task.kind == "objects":
         classes, objects = instances(_foreground(classes_p), distance, classes_p, card, mpp)
@@ -169,7 +169,7 @@ def objects_of(
     """
     reach = area.padded(card.halo)
     cut = area.shifted(-reach.y, -reach.x).slices
-    joined = _blended(answers, card, reach)
+    joined = blended(answers, card, reach)
     classes = _classes(joined[:-2], card, mpp)
     if card.task.kind != "objects":
         return classes[cut], None
@@ -181,7 +181,7 @@ def objects_of(
     return classes[cut], objects[cut]
 
 
-def _blended(
+def blended(
     answers: Sequence[TileAnswer], card: ModelCard, reach: Region, *, averaged: bool = False
 ) -> Floats:
     """Probability of every class and, after them, distance and weight: ``(C + 2, H, W)``.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 UNSURE_BELOW = 0.75
 """Calibrated confidence below which a place is hatched: one pixel in four may be wrong there."""
 NEARBY_UM = 1.0  # half a side of the square that is averaged
-_OWN = 0.25  # weight of the pixel itself; best for both training lists (docs/decisions/predict.md)
+OWN = 0.25  # weight of the pixel itself; best for both training lists (docs/decisions/predict.md)
 PATCH_UM = 4.0  # smaller than a nucleus: the rim that every object has is not worth hatching
 _EDGE = 1e-3  # float16 knows no probability much nearer to 0 or 1
 _COOLEST, _HOTTEST = 0.1, 10.0
@@ -58,17 +58,18 @@ def drawn_confidence(
     np.negative(logit, out=logit)
     np.exp(logit, out=logit)
     logit += 1
-    return np.divide(1, logit, out=logit)
+    return np.reciprocal(logit, out=logit)
 
 
 def _steadied(probability: NDArray[np.floating], mpp: float) -> NDArray[np.float32]:
     """Logit of a probability ``(H, W)``, averaged with the logits around."""
-    clipped = np.clip(probability, _EDGE, 1 - _EDGE).astype(np.float32, copy=False)
-    logit = np.log(clipped / (1 - clipped))
+    logit = np.clip(probability, _EDGE, 1 - _EDGE, dtype=np.float32, casting="same_kind")
+    logit /= 1 - logit
+    np.log(logit, out=logit)
     side = 2 * nearby(mpp) + 1
     around = box_sum(logit, side)
-    around *= (1 - _OWN) / side**2
-    logit *= _OWN
+    around *= (1 - OWN) / side**2
+    logit *= OWN
     logit += around
     return np.asarray(logit)
 
