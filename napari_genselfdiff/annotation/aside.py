@@ -84,6 +84,14 @@ class Aside:
         """Steps made since and done, oldest first."""
         return tuple(op for op in self.record.journal.done if op > self.note.since)
 
+    @property
+    def steps(self) -> str:
+        """How much it is, to begin a sentence with."""
+        number = len(self.new)
+        if not number:
+            return "What you undid was"
+        return "1 step was" if number == 1 else f"{number:,} steps were"
+
     def fits(self, home: ShelteredStore) -> bool:
         """Whether nobody else changed the store since; steps brought there already do not count."""
         journal, since = home.record.journal, self.note.since

@@ -44,11 +44,11 @@ class Fork(Recovery):
     """
 
     def __init__(self, store: AnnotationStore, aside: Aside) -> None:
-        steps = "1 step" if len(aside.new) == 1 else f"{len(aside.new):,} steps"
+        since = aside.note.when[:16].replace("T", " ")
         text = (
-            f"{steps} of {aside.note.when[:16].replace('T', ' ')} UTC were kept on this computer, "
-            "because the folder of the annotations could not be written. The annotations were "
-            "changed elsewhere meanwhile: keep adds what nobody else changed."
+            f"{aside.steps} kept on this computer, because the folder of the annotations could not "
+            f"be written since {since} UTC. The annotations were changed elsewhere meanwhile: keep "
+            "adds what nobody else changed."
         )
         super().__init__(store, text, aside.note.since, 0)
         self._annotations, self._aside = store, aside

@@ -35,6 +35,7 @@ class StoreLock:
     """
 
     def __init__(self, store: Path) -> None:
+        self.folder = store
         self._note = store / OWNER_NAME
         self._lock = FileLock(str(store / LOCK_NAME), timeout=0, thread_local=False)
         with disk_errors(f"lock the annotations {store.name}"):

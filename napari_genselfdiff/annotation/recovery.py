@@ -34,7 +34,7 @@ class Recovery:
     """
 
     def __init__(self, store: RecoveringStore, text: str, since: int, top: int) -> None:
-        self._store, self._since, self._top = store, since, top
+        self._store, self.since, self._top = store, since, top
         self.text = text
 
     @property
@@ -42,7 +42,7 @@ class Recovery:
         """Steps made since the annotations were last closed and still done, oldest first."""
         history = self._store.history
         return tuple(
-            history[at] for at, op in enumerate(history.ids[: history.done]) if op > self._since
+            history[at] for at, op in enumerate(history.ids[: history.done]) if op > self.since
         )
 
     @property
@@ -80,7 +80,7 @@ class Recovery:
             If the disk refuses or an undo step is damaged on the way.
         """
         history, last = self._store.history, self._top
-        kept = [op for op in history.ids[: history.done] if op <= self._since]
+        kept = [op for op in history.ids[: history.done] if op <= self.since]
         undone = history.ids[history.done :]
         if len(kept) < history.done or last not in undone:
             last = kept[-1] if kept else 0

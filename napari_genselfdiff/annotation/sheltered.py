@@ -18,13 +18,19 @@ from napari_genselfdiff.annotation.aside import Aside, new_aside
 from napari_genselfdiff.annotation.disk import disk_errors, remove_tree
 from napari_genselfdiff.annotation.journaled import JournaledStore
 from napari_genselfdiff.annotation.ledger import with_done
+from napari_genselfdiff.annotation.lock import StoreLock
 from napari_genselfdiff.annotation.schema import StoreRecord, read_record
-from napari_genselfdiff.errors import GenSelfDiffError, StoreError
+from napari_genselfdiff.errors import (
+    GenSelfDiffError,
+    StoreCorruptError,
+    StoreError,
+    StoreLockedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Literal
+    from typing import Literal, Self
 
     from napari_genselfdiff.annotation.schema import OperationRecord
 
@@ -59,18 +65,32 @@ class ShelteredStore(JournaledStore):
             return folder is None
         if not self.files.is_there():
             raise StoreError(f"the folder {self.path} is gone; connect its drive again")
-        aside = Aside(folder)
-        home = type(self)(self.path, read_record(self.path), self._lock, self.author)
-        home.finish_interrupted(replay=False)
-        if not aside.fits(home):
+        lock = self._lock
+        if lock.folder != self.path:  # the folder could not be written from the start
+            lock = StoreLock(self.path)
+        try:
+            home = self._brought(Aside(folder), lock)
+        except BaseException:
+            if lock is not self._lock:
+                lock.release()
+            raise
+        if home is None:
             return False
-        aside.bring(home)
-        self._record = home.record
+        self._record, self._lock = home.record, lock
         self.files.come_home()
         self.events.notice.emit(
             f"Your work is back in {self.path.name}; nothing is kept aside any more."
         )
         return True
+
+    def _brought(self, aside: Aside, lock: StoreLock) -> Self | None:
+        """The store in its folder once the work is there; None if it was changed meanwhile."""
+        home = type(self)(self.path, read_record(self.path), lock, self.author)
+        home.finish_interrupted(replay=False)
+        if not aside.fits(home):
+            return None
+        aside.bring(home)
+        return home
 
     def close(self) -> None:
         """Let go of the store, with everything in its folder if that can be written again."""
@@ -121,7 +141,7 @@ class ShelteredStore(JournaledStore):
         try:
             return action()
         except StoreError as err:
-            if self._lock is None or self.files.aside is not None or not _of_the_disk(err):
+            if self._lock is None or self.files.aside is not None or not of_the_disk(err):
                 raise
             failed = self._record
             if not self._go_aside(before, err):
@@ -215,7 +235,9 @@ class ShelteredStore(JournaledStore):
         self._follow()
 
 
-def _of_the_disk(err: StoreError) -> bool:
+def of_the_disk(err: StoreError) -> bool:
     """Whether a disk refused, and not we."""
     cause = err.__cause__
+    if isinstance(err, StoreLockedError | StoreCorruptError):
+        return False
     return isinstance(cause, OSError) and not isinstance(cause, GenSelfDiffError)

@@ -24,6 +24,7 @@ from napari_genselfdiff.annotation.pyramid import split
 from napari_genselfdiff.annotation.recovery import Recovery
 from napari_genselfdiff.annotation.schema import SlideRecord, read_record, upgrade_record
 from napari_genselfdiff.annotation.settle import edited, settle_objects, settle_outside
+from napari_genselfdiff.annotation.sheltered import of_the_disk
 from napari_genselfdiff.annotation.window import (
     ACCEPTED,
     HUMAN,
@@ -100,7 +101,8 @@ class AnnotationStore(PredictedStore):
         StoreCorruptError
             If it is damaged; nothing was changed.
         StoreError
-            If the disk refuses.
+            If the disk refuses to make them. Where it refuses to write those that are there, what
+            is done is kept on this computer; ``recovery`` says so.
         """
         path = Path(path)
         slide = SlideRecord(
@@ -114,7 +116,12 @@ class AnnotationStore(PredictedStore):
         if not path.exists():
             create_store(path, slide)
         check_slide(path, read_record(path), slide)
-        lock = StoreLock(path)
+        try:
+            lock = StoreLock(path)
+        except StoreError as err:
+            if not of_the_disk(err):
+                raise
+            return cls._open_aside(path, err, author or _login())
         try:
             upgrade_record(path)
             store = cls(path, read_record(path), lock, author or _login())
@@ -133,24 +140,45 @@ class AnnotationStore(PredictedStore):
         path = Path(path)
         return cls(path, read_record(path), None, _login())
 
+    @classmethod
+    def _open_aside(cls, path: Path, err: StoreError, author: str) -> AnnotationStore:
+        """Open annotations whose folder cannot be written; what is done is kept aside."""
+        store = cls(path, read_record(path), None, author)
+        waiting = asides_of(store.store_id, path.absolute())
+        if waiting and waiting[-1].fits(store):
+            store._take_up(waiting[-1])
+            store._lock = StoreLock(waiting[-1].folder)
+            since = waiting[-1].note.since
+        else:
+            if not store._go_aside(store.record, err):
+                raise err
+            store._lock, since = StoreLock(store.files.folder), store.record.journal.last
+        text = f"{err}. What you do is kept safe on this computer until it can be written."
+        store.recovery = Recovery(store, text, since, 0)
+        if waiting and not waiting[-1].fits(store):
+            store.recovery = Fork(store, waiting[-1])
+        store._remember_tables()
+        return store
+
     def _meet_asides(self) -> None:
         """Take up work that an earlier session had to keep on this computer."""
         for aside in asides_of(self.store_id, self.path.absolute()):
-            steps = len(aside.new)
+            if self.files.aside is not None:
+                return  # one after the other; the rest waits
             try:
                 if not aside.fits(self):
                     self.recovery = Fork(self, aside)
                     return
                 aside.bring(self)
-                text = f"{steps:,} steps that were kept on this computer are back in their folder."
+                text = f"{aside.steps} kept on this computer; the folder has everything again."
             except StoreError as err:
                 self._take_up(aside)
                 text = (
-                    f"{err}. {steps:,} steps are kept safe on this computer, and so is what you do "
-                    "until the folder can be written."
+                    f"{err}. {aside.steps} kept safe on this computer, where everything you do is "
+                    "kept until the folder can be written."
                 )
-            earlier = f"{self.recovered} " if self.recovered else ""
-            self.recovery = Recovery(self, earlier + text, aside.note.since, 0)
+            since = min(aside.note.since, self.recovery.since if self.recovery else 2**63)
+            self.recovery = Recovery(self, text, since, 0)
 
     def chunks_of(self, task_name: str) -> Mapping[str, ChunkArray]:
         """Chunk files of a task's arrays, by their names."""

@@ -14,7 +14,7 @@ import pytest
 from napari_genselfdiff.annotation.aside import asides_home
 from napari_genselfdiff.annotation.fork import Fork
 from napari_genselfdiff.annotation.store import AnnotationStore, Window
-from napari_genselfdiff.errors import StoreError
+from napari_genselfdiff.errors import StoreError, StoreLockedError
 from napari_genselfdiff.slides.geometry import Region
 from tests.annotation.builders import disks, new_store, reopen, same, whole
 from tests.annotation.checks import check_store
@@ -120,6 +120,7 @@ def test_a_drive_that_goes_away_takes_nothing_with_it(path: Path) -> None:
     store = reopen(path)
     notices: list[str] = []
     store.events.notice.connect(notices.append)
+    start = content(store)
     brush(store, 50)
     shown = store.read("Cells", VIEW)  # what is on screen is known
     with gone(path):
@@ -134,12 +135,12 @@ def test_a_drive_that_goes_away_takes_nothing_with_it(path: Path) -> None:
         store.close()
     store = reopen(path)
     assert store.recovery is not None
-    assert "back in their folder" in store.recovery.text
-    assert [op.what for op in store.recovery.operations] == ["Brush"]
+    assert "the folder has everything again" in store.recovery.text
+    assert [op.what for op in store.recovery.operations] == ["Brush", "Brush"]
     assert store.read("Cells", VIEW).classes[105, 50] == 1
     check_store(store)
     store.recovery.discard()
-    assert store.read("Cells", VIEW).classes[105, 50] == shown.classes[105, 50]
+    assert equal(content(store), start)
     check_store(store)
 
 
@@ -292,3 +293,67 @@ def test_discarding_leaves_the_annotations_and_the_work_on_disk(path: Path) -> N
     assert [f.suffix for f in asides_home().iterdir()] == [".discarded"]
     store.close()
     assert reopen(path).recovery is None
+
+
+def test_annotations_that_cannot_be_written_from_the_start(path: Path) -> None:
+    before = snapshot(path)
+    with refusing(path, errno.EROFS):
+        store = reopen(path)
+        assert store.recovery is not None
+        assert "read-only" in store.recovery.text
+        assert brush(store, 100) > 0
+        now = content(store)
+        with pytest.raises(StoreLockedError):
+            reopen(path)  # a second window
+        store.close()
+        store = reopen(path)
+        assert equal(content(store), now)  # found again
+        brush(store, 200)
+        now = content(store)
+        check_store(store)
+        store.close()
+    (path / "lock").unlink(missing_ok=True)
+    assert snapshot(path).items() <= before.items()
+    store = reopen(path)
+    assert store.kept_aside is None
+    assert store.recovery is not None
+    assert "2 steps were kept" in store.recovery.text
+    assert equal(content(store), now)
+    check_store(store)
+    assert not list(asides_home().iterdir())
+
+
+def test_a_folder_that_can_be_written_again(path: Path) -> None:
+    with refusing(path, errno.EROFS):
+        store = reopen(path)
+        brush(store, 100)
+    now = content(store)
+    assert store.return_home()
+    brush(store, 200)
+    with pytest.raises(StoreLockedError):
+        reopen(path)
+    store.undo()
+    store.close()
+    store = reopen(path)
+    assert equal(content(store), now)
+    check_store(store)
+
+
+def test_read_only_annotations_that_their_owner_changed(path: Path) -> None:
+    with refusing(path, errno.EROFS):
+        store = reopen(path)
+        brush(store, 100)
+        brush(store, 250)
+        store.close()
+    with pytest.MonkeyPatch.context() as patch:  # the owner's computer knows nothing of it
+        patch.setattr("napari_genselfdiff.annotation.store.asides_of", lambda *_: [])
+        with reopen(path) as other:
+            brush(other, 105)
+    with refusing(path, errno.EROFS):
+        store = reopen(path)
+        assert isinstance(store.recovery, Fork)
+        store.recovery.keep()
+        assert store.read("Cells", VIEW).classes[112, 50] == 1  # theirs
+        assert store.read("Cells", VIEW).classes[255, 50] == 1  # ours
+        check_store(store)
+        store.close()
