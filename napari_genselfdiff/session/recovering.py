@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 LARGEST: Final = 384
 """Side of the part of a place that is shown, in pixels of the task's grid."""
 _AROUND: Final = 24
-_MOST: Final = 50
+_MOST, _MOST_STEPS = 50, 500
+"""Places shown, and steps looked at for them, at most."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,7 @@ def recovered_places(session: Session) -> list[Place]:
     slide, store = session.open_store()
     recovery = store.recovery
     places: list[Place] = []
-    seen: set[tuple[str, Region]] = set()
-    for task, changed in reversed(recovery.places if recovery is not None else []):
-        if (task, changed) in seen or len(places) >= _MOST:
-            continue
-        seen.add((task, changed))
+    for task, changed in _outermost(recovery.places if recovery is not None else ()):
         part = _telling(changed)
         region = part.padded(_AROUND).clipped(store.shape(task))
         if recovery is None or region is None:
@@ -71,6 +70,19 @@ def recovered_places(session: Session) -> list[Place]:
             )
         )
     return places
+
+
+def _outermost(places: Sequence[tuple[str, Region]]) -> list[tuple[str, Region]]:
+    """Places that lie in no other one, newest first."""
+    newest = list(dict.fromkeys(reversed(places)))[:_MOST_STEPS]
+    return [
+        (task, region)
+        for task, region in newest
+        if not any(
+            task == other and region != around and around.contains(region)
+            for other, around in newest
+        )
+    ][:_MOST]
 
 
 def _telling(changed: Region) -> Region:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import (
     QAction,
-    QDialog,
-    QDialogButtonBox,
     QFrame,
     QHeaderView,
     QMenu,
@@ -21,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_genselfdiff.annotation.tasks import next_color
 from napari_genselfdiff.session.checked import CheckedClasses
 from napari_genselfdiff.session.class_rows import class_rows
+from napari_genselfdiff.widgets.class_dialogs import MergeDialog, NewClass
 from napari_genselfdiff.widgets.class_model import (
     AREA,
     CHECKED,
@@ -31,9 +30,7 @@ from napari_genselfdiff.widgets.class_model import (
     ClassModel,
 )
 from napari_genselfdiff.widgets.colors import color_menu
-from napari_genselfdiff.widgets.look import GAP, plain_button, row
-from napari_genselfdiff.widgets.merge_dialog import MergeDialog
-from napari_genselfdiff.widgets.task_dialog import ClassLine
+from napari_genselfdiff.widgets.look import plain_button, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,26 +104,6 @@ class ClassView(QTableView):
         index = self.indexAt(event.pos())
         if index.isValid():
             self._clicked_at(index, event.pos().x() - self.visualRect(index).left())
-
-
-class NewClass(QDialog):
-    """Asks for the name and the colour of a class."""
-
-    def __init__(self, color: str, number: int, parent: QWidget | None) -> None:
-        super().__init__(parent)
-        self.setWindowTitle("New class")
-        self.setMinimumWidth(320)
-        self.line = ClassLine(color, f"Class {number}")
-        self.line.remove_button.hide()
-        buttons = QDialogButtonBox()  # one by one: the bindings' stubs disagree about sums
-        self.ok_button = buttons.addButton(QDialogButtonBox.StandardButton.Ok)
-        buttons.addButton(QDialogButtonBox.StandardButton.Cancel)
-        buttons.accepted.connect(self.accept)
-        buttons.rejected.connect(self.reject)
-        outer = QVBoxLayout(self)
-        outer.setSpacing(GAP)
-        outer.addWidget(self.line)
-        outer.addWidget(buttons)
 
 
 class ClassTable(QWidget):

@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from napari_genselfdiff.session.session import Session
+from napari_genselfdiff.widgets.aside_card import AsideCard
 from napari_genselfdiff.widgets.controller import Controller
 from napari_genselfdiff.widgets.correct_block import CorrectBlock
 from napari_genselfdiff.widgets.keys import Keys
@@ -51,6 +52,7 @@ class AnnotateSlide(QWidget):
         self._keys = Keys(napari_viewer, self.controller)
         self.tasks = TaskBar(self.session, self.controller)
         self.recovery = RecoveryCard(self.session, self.controller)
+        self.aside = AsideCard(self.session)
         self.slide = SlideBlock(self.session, self.controller)
         self.predict = PredictBlock(self.session, self.controller)
         self.correct = CorrectBlock(self.session, self.controller)
@@ -121,6 +123,7 @@ class AnnotateSlide(QWidget):
         outer.setSpacing(GAP)
         outer.addWidget(self.tasks)
         outer.addWidget(self.recovery)
+        outer.addWidget(self.aside)
         outer.addWidget(self._scroll, 1)
         outer.addWidget(self.foot)
         self.setMinimumWidth(WIDTH)
@@ -130,6 +133,7 @@ class AnnotateSlide(QWidget):
         self.controller.tick()
         self.whole.tick()
         self.correct.tick()
+        self.aside.show_state()
         now = time.monotonic()
         if self._numbers_due is not None and now >= self._numbers_due:
             self._numbers_due = None

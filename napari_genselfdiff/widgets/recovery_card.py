@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QDialog, QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_genselfdiff.annotation.fork import Fork
 from napari_genselfdiff.session.recovering import Place, recovered_places
 from napari_genselfdiff.session.wording import counted
 from napari_genselfdiff.widgets.drawing import drawn_over, enlarged, pixmap
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 
 SIDE: Final = 420
 _MOST_NAMED: Final = 3
+_TITLES: Final = ("As last closed", "Recovered")
+_TITLES_FORK: Final = ("As it is now", "As left on this computer")
+_DISCARD: Final = "Go back to how it was when last closed. Redo brings these steps back."
+_DISCARD_FORK: Final = "Leave the annotations as they are; the other work stays on disk, put aside."
+_WENT_BACK: Final = "As it was when last closed. Redo brings the steps back."
+_LEFT: Final = "The annotations stay as they are; the other work was put aside on disk."
 
 
 class RecoveryCard(QFrame):
@@ -51,11 +58,7 @@ class RecoveryCard(QFrame):
         self.words = text(bold=True)
         self.steps = text(small=True)
         self.keep_button = plain_button("Keep", "Everything stays as it is now.", self.keep)
-        self.discard_button = plain_button(
-            "Discard",
-            "Go back to how it was when last closed. Redo brings these steps back.",
-            self.discard,
-        )
+        self.discard_button = plain_button("Discard", _DISCARD, self.discard)
         self.compare_button = plain_button(
             "Compare…", "See each place before and after, side by side.", self.compare
         )
@@ -87,6 +90,7 @@ class RecoveryCard(QFrame):
             self._shown, self._last = recovery, steps[-1].id if steps else 0
         self.words.setText(recovery.text)
         self.steps.setText(named_steps(steps, self._last))
+        self.discard_button.setToolTip(_DISCARD_FORK if _is_fork(recovery) else _DISCARD)
         can_choose = bool(steps)
         self.steps.setVisible(can_choose)
         self.discard_button.setVisible(can_choose)
@@ -97,9 +101,12 @@ class RecoveryCard(QFrame):
         """Keep everything as it is."""
         recovery = self._recovery
         if recovery is not None:
-            recovery.keep()
-            if recovery.operations:
-                self._session.say("Kept. The history still knows every step.", "good")
+            self._controller.leave()
+            with self._session.attempt():
+                told = bool(recovery.operations)
+                recovery.keep()
+                if told:
+                    self._session.say(_kept(recovery), "good")
         self.show_recovery()
 
     def discard(self) -> None:
@@ -109,7 +116,7 @@ class RecoveryCard(QFrame):
         if recovery is not None:
             with self._session.attempt():
                 recovery.discard()
-                self._session.say("As it was when last closed. Redo brings the steps back.")
+                self._session.say(_LEFT if _is_fork(recovery) else _WENT_BACK)
         self.show_recovery()
 
     def compare(self) -> None:
@@ -119,7 +126,8 @@ class RecoveryCard(QFrame):
         with self._session.attempt():
             places = recovered_places(self._session)
             if places:
-                self.comparison = RecoveredPlaces(places, self._look_at, self)
+                titles = _TITLES_FORK if _is_fork(self._recovery) else _TITLES
+                self.comparison = RecoveredPlaces(places, titles, self._look_at, self)
                 self.comparison.finished.connect(self._on_closed)
                 self.comparison.show()
 
@@ -153,19 +161,25 @@ class RecoveredPlaces(QDialog):
     ----------
     places
         At least one.
+    titles
+        What stands above the pictures before and after.
     look_at
         Called with the place shown.
     """
 
     def __init__(
-        self, places: list[Place], look_at: Callable[[Place], object], parent: QWidget | None
+        self,
+        places: list[Place],
+        titles: tuple[str, str],
+        look_at: Callable[[Place], object],
+        parent: QWidget | None,
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("What was recovered")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._places, self._look_at, self._at = places, look_at, 0
         self.title = text(bold=True)
-        self.pictures = {"As last closed": QLabel(), "Recovered": QLabel()}
+        self.pictures = {title: QLabel() for title in titles}
         grid = QGridLayout()
         grid.setSpacing(GAP)
         for column, (name, label) in enumerate(self.pictures.items()):
@@ -209,6 +223,17 @@ class RecoveredPlaces(QDialog):
         self.back_button.setEnabled(self._at > 0)
         self.next_button.setEnabled(self._at + 1 < len(self._places))
         self._look_at(place)
+
+
+def _is_fork(recovery: Recovery | None) -> bool:
+    return isinstance(recovery, Fork)
+
+
+def _kept(recovery: Recovery) -> str:
+    if isinstance(recovery, Fork) and recovery.left_out:
+        left = counted(recovery.left_out, "pixel")
+        return f"Kept; {left} stay as others changed them meanwhile."
+    return "Kept. The history still knows every step."
 
 
 def named_steps(steps: Sequence[Operation], last: int) -> str:

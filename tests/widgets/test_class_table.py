@@ -14,11 +14,11 @@ from napari_genselfdiff.annotation.tasks import PALETTE
 from napari_genselfdiff.session.class_rows import ClassRow, spoken_area, square_millimetres
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.widgets.class_dialogs import MergeDialog, NewClass, consequences
 from napari_genselfdiff.widgets.class_model import CHECKED, EYE, KEY, NAME, OBJECTS
-from napari_genselfdiff.widgets.class_table import ClassTable, NewClass
+from napari_genselfdiff.widgets.class_table import ClassTable
 from napari_genselfdiff.widgets.colors import NAMES
 from napari_genselfdiff.widgets.hand import Hand
-from napari_genselfdiff.widgets.merge_dialog import MergeDialog, consequences
 from tests.session.parts import FakeEngine, predict
 
 pytestmark = pytest.mark.qt

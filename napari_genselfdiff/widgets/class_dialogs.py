@@ -1,4 +1,4 @@
-"""A dialog that merges one class into another and says beforehand what that means."""
+"""Dialogs on classes: a new one, and merging one into another, with what that means."""
 
 from __future__ import annotations
 
@@ -9,9 +9,30 @@ from qtpy.QtWidgets import QComboBox, QDialog, QDialogButtonBox, QFormLayout, QV
 from napari_genselfdiff.session.class_rows import ClassRow, spoken_area
 from napari_genselfdiff.session.wording import counted, share
 from napari_genselfdiff.widgets.look import GAP, notice, swatch
+from napari_genselfdiff.widgets.task_dialog import ClassLine
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class NewClass(QDialog):
+    """Asks for the name and the colour of a class."""
+
+    def __init__(self, color: str, number: int, parent: QWidget | None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle("New class")
+        self.setMinimumWidth(320)
+        self.line = ClassLine(color, f"Class {number}")
+        self.line.remove_button.hide()
+        buttons = QDialogButtonBox()  # one by one: the bindings' stubs disagree about sums
+        self.ok_button = buttons.addButton(QDialogButtonBox.StandardButton.Ok)
+        buttons.addButton(QDialogButtonBox.StandardButton.Cancel)
+        buttons.accepted.connect(self.accept)
+        buttons.rejected.connect(self.reject)
+        outer = QVBoxLayout(self)
+        outer.setSpacing(GAP)
+        outer.addWidget(self.line)
+        outer.addWidget(buttons)
 
 
 class MergeDialog(QDialog):
