@@ -22,9 +22,15 @@ from napari_genselfdiff.learning.study.networks import FlippedSegmenter, Reader,
 from napari_genselfdiff.learning.study.plan import StudyPlan, read_plan, shortened
 from napari_genselfdiff.learning.study.run import Run, StudyOptions, run_study
 from napari_genselfdiff.learning.study.table import aside_lines, difference, summary
-from tests.backbone.networks import TINY
 from tests.learning import tiny
-from tests.learning.study.small import DEV, TINY_NETWORK, plan, write_set, write_tiny_backbone
+from tests.learning.study.small import (
+    DEV,
+    NETWORK,
+    TINY_NETWORK,
+    plan,
+    write_set,
+    write_tiny_backbone,
+)
 
 ONE_SUBSET = {"set": "toy", "n": 1, "subsets": [0], "seeds": [0], "images": 8}
 STUDIES = Path(__file__).parents[3] / "benchmarks" / "studies"
@@ -32,7 +38,7 @@ STUDIES = Path(__file__).parents[3] / "benchmarks" / "studies"
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    monkeypatch.setitem(PRESETS, "tiny", NETWORK)
     monkeypatch.setenv("GENSELFDIFF_DATA", str(tmp_path / "data"))
     write_set(tmp_path / "data")
     return tmp_path
@@ -221,7 +227,7 @@ class TestNetworks:
         for name, cue in (("plain", False), ("scratch", True)):
             run = Run(plan(values), plan(values).rows[0], 0, 0, name)
             reader = Reader.of(run.data, False, run.recipe(), ON_CPU)
-            network = Segmenter(TINY, 1, 50)
+            network = Segmenter(NETWORK, 1, 50)
             answer = reader.segment(network)(tiny.tissue(0, 64)[0])
             assert (answer.objects is not None) is cue
 
