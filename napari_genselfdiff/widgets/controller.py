@@ -308,8 +308,7 @@ class Controller(Tools):
         if not self.layers.owns(layer):
             return
         if layer is self.layers.edit and self._window is not None:
-            with self.session.attempt():
-                self._window.save(event.value.data, "Brush")
+            self.settle()
             self._window, self.tool = None, None
         if self.layers.forget(layer):
             self.session.close_slide()

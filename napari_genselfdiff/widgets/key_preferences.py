@@ -57,7 +57,7 @@ class KeyBook:
         self._keys = {name: normal_key(command.key) for name, command in EDITABLE.items()}
         try:
             self._keys = self.checked(self._read())
-        except (OSError, ValueError, ConfigError) as error:
+        except (OSError, ValueError, RecursionError, ConfigError) as error:
             self.problem = f"Your own keys in {self._path.name} cannot be used: {error}"
 
     def key(self, name: str) -> str:

@@ -298,7 +298,7 @@ def test_a_brush_reaches_what_lies_near_its_way(
     ends: list[tuple[float, float]], radius: float
 ) -> None:
     region = Region(3, 5, 40, 30)
-    part, near = capsule(*ends, radius, region)
+    part, near = capsule(ends[0], ends[1], radius, region)
     mask = np.zeros(region.shape, bool)
     mask[part] = near
     (y0, x0), (y1, x1) = ends
