@@ -93,17 +93,33 @@ def test_a_real_drag_paints_and_ctrl_z_takes_it_back(looking: Hand) -> None:
     assert not session.store.read("Nuclei", VIEW).ids[100, 115]
 
 
-def test_a_lasso_is_closed_by_a_double_click(looking: Hand) -> None:
+def test_a_polygon_is_closed_by_a_double_click(looking: Hand) -> None:
     session = looking.panel.session
-    looking.key("L")
-    for point in [(150, 150), (150, 220), (220, 220), (220, 150)]:
+    looking.key("G")
+    for point in [(150, 150), (150, 220), (220, 220), (260, 300), (220, 150)]:
         looking.tap(point)
+        if point == (260, 300):
+            looking.key("Backspace")
     looking.double_click((185, 149))
     looking.rest(0.2)
     assert session.store is not None
-    window = session.store.read("Nuclei", Region(140, 140, 100, 100))
+    window = session.store.read("Nuclei", Region(140, 140, 200, 200))
     assert window.ids[40, 40]
+    assert not window.ids[105, 120]
     assert len(set(window.ids.ravel().tolist())) == 2
+
+
+def test_a_lasso_is_drawn_and_seen_while_it_is(looking: Hand) -> None:
+    session = looking.panel.session
+    looking.key("L")
+    looking.drag([(150, 150), (150, 220), (220, 220), (220, 150)])
+    assert session.store is not None
+    assert session.store.read("Nuclei", Region(180, 180, 1, 1)).ids[0, 0]
+    zoom = looking.viewer.scene.camera.zoom
+    looking.key("S")
+    looking.drag([(140, 180), (230, 180)])
+    assert looking.viewer.scene.camera.zoom == zoom
+    assert "Split 1 nucleus into 2" in looking.panel.foot.line.text()
 
 
 def test_holding_h_hides_the_overlay(looking: Hand) -> None:
