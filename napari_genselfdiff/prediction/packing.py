@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numcodecs.blosc import Blosc
 
-from napari_genselfdiff.prediction.network import Probabilities
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from napari_genselfdiff.prediction.network import Probabilities
 
 
 class TileCodec:
@@ -46,6 +46,8 @@ class TileCodec:
 
     def decode(self, data: bytes) -> Probabilities | None:
         """Give a batch of one; None if the bytes are not exactly what :meth:`encode` gave."""
+        from napari_genselfdiff.prediction.network import Probabilities  # it imports torch
+
         values = self._unpacked(data)
         if values is None:
             return None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.runs import RunFolder
     from napari_genselfdiff.annotation.window import Window
     from napari_genselfdiff.backbone.heads import Segmenter
-    from napari_genselfdiff.prediction.network import Network
+    from napari_genselfdiff.prediction.network import Network, Probabilities
     from napari_genselfdiff.prediction.plan import Place
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import CarriesCard
@@ -146,11 +146,8 @@ class SlideWork:
     def _tile(self, place: Place) -> Tile:
         return tile_at(*place, self._card.tile, self._card.halo)
 
-    def _keep(self, tile: Tile, found: object, number: int) -> None:
-        from napari_genselfdiff.prediction.network import Probabilities
-
-        if isinstance(found, Probabilities):
-            self._run.write_tile((tile.row, tile.column), self._codec.encode(found, number))
+    def _keep(self, tile: Tile, found: Probabilities, number: int) -> None:
+        self._run.write_tile((tile.row, tile.column), self._codec.encode(found, number))
 
     def _answer(self, place: Place) -> TileAnswer:
         data, tile = self._run.read_tile(place), self._tile(place)

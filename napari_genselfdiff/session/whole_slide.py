@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 PIECE: Final = 1024
 """Pixels of the task's grid taken over at once: short enough that the window stays quick."""
-_MARGIN = 256  # pixels around what is being edited in which nothing is taken over
 State = Literal["idle", "running", "pausing", "paused"]
 
 
@@ -332,8 +331,8 @@ class SlideSegmenting:
             return False
         scale = running.plan.scale.downsample
         downsample = running.request.store.downsample(running.request.task)
-        block = running.plan.blocks[number].from_grid(scale).to_grid(downsample)
-        return block.padded(_MARGIN).intersection(edited) is not None
+        reach = running.plan.around(number).from_grid(scale).to_grid(downsample)
+        return reach.intersection(edited) is not None
 
     def _finish(self, running: _Running) -> None:
         objects = objects_in(running.run)
