@@ -60,6 +60,7 @@ class Tasking:
         taken = {spec.key for spec in task.classes}
         key = next((str(n) for n in range(1, 10) if str(n) not in taken), "")
         spec = store.add_class(task.name, name, color, key)
+        self._remember()
         self._session.say(f"New class {spec.name}." + (f" Key {key}." if key else ""), "good")
         return spec
 
@@ -69,11 +70,13 @@ class Tasking:
         task = self._session.task
         others = [spec.name for spec in task.classes if spec.value != value]
         store.rename_class(task.name, value, check_class_name(name, others))
+        self._remember()
 
     def recolor_class(self, value: int, color: str) -> None:
         """Draw a class in another colour."""
         _, store = self._session.open_store()
         store.recolor_class(self._session.task.name, value, color)
+        self._remember()
 
     def rekey_class(self, value: int, key: str) -> None:
         """Give a class another key, 1 to 9, or none; ConfigError if another class has it."""
@@ -85,15 +88,22 @@ class Tasking:
             if key and spec.key == key and spec.value != value:
                 raise ConfigError(f"{spec.name} has the key {key}; choose another one")
         store.rekey_class(task.name, value, key)
+        self._remember()
 
     def merge_classes(self, value: int, into: int) -> None:
         """Make everything of one class another class; the first one is gone then."""
         _, store = self._session.open_store()
         names = {spec.value: spec.name for spec in self._session.task.classes}
         store.merge_classes(self._session.task.name, value, into)
+        self._remember()
         self._session.say(
             f"{names[value]} is {names[into]} now. Undo brings it back as it was.", "good"
         )
+
+    def _remember(self) -> None:
+        """The next slide begins a task of one's own with the classes it has now."""
+        if self.is_own(self._session.task.name):
+            remember_task(self._session.task)
 
     def is_own(self, name: str) -> bool:
         """Whether the user made a task of that name."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtWidgets import (
+    QAbstractButton,
     QAction,
     QFrame,
     QHeaderView,
@@ -79,6 +80,9 @@ class ClassView(QTableView):
             "QHeaderView::section { background: transparent; border: none; font-size: 10px;"
             " padding: 1px 2px; }"
         )
+        for corner in self.findChildren(QAbstractButton):  # Qt's own, at the upper left
+            corner.setToolTip("Classes of the task")
+            corner.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         rows, columns = self.verticalHeader(), self.horizontalHeader()
         if rows is None or columns is None:
             return

@@ -55,6 +55,10 @@ QPushButton {{ padding: 6px 4px; border-radius: 4px; }}
 QPushButton:checked {{ background: {ACCENT}; color: white; font-weight: bold; }}
 QPushButton:disabled {{ color: rgba(124, 136, 148, 160); }}
 """
+TAB: Final = f"""
+QPushButton {{ padding: 6px 5px; border-radius: 4px; }}
+QPushButton:checked {{ background: {ACCENT}; color: white; }}
+"""
 
 
 class Block(QWidget):

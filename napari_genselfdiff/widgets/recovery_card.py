@@ -55,7 +55,7 @@ class RecoveryCard(QFrame):
         self.comparison: RecoveredPlaces | None = None
         self._shown: Recovery | None = None
         self._last = 0
-        self.words = text(bold=True)
+        self.words = text()
         self.steps = text(small=True)
         self.keep_button = plain_button("Keep", "Everything stays as it is now.", self.keep)
         self.discard_button = plain_button("Discard", _DISCARD, self.discard)
@@ -178,6 +178,7 @@ class RecoveredPlaces(QDialog):
         self.setWindowTitle("What was recovered")
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self._places, self._look_at, self._at = places, look_at, 0
+        several = len(places) > 1
         self.title = text(bold=True)
         self.pictures = {title: QLabel() for title in titles}
         grid = QGridLayout()
@@ -187,13 +188,15 @@ class RecoveredPlaces(QDialog):
             label.setFixedSize(SIDE, SIDE)
             label.setAlignment(Qt.AlignmentFlag.AlignCenter)
             grid.addWidget(label, 1, column)
-        self.back_button = plain_button("◂ Before", "The place before this one", self.back)
+        self.back_button = plain_button("◂ Previous", "The place before this one", self.back)
         self.next_button = plain_button("Next ▸", "The next place", self.next)
         outer = QVBoxLayout(self)
         outer.setSpacing(GAP)
         outer.addWidget(self.title)
         outer.addLayout(grid)
         outer.addLayout(row(self.back_button, self.next_button))
+        for one in (self.back_button, self.next_button):
+            one.setVisible(several)
         self._show()
 
     def back(self) -> None:

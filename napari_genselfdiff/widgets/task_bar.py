@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QPoint, QSize, Qt
 from qtpy.QtGui import QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import QAction, QButtonGroup, QGridLayout, QMenu, QPushButton, QWidget
 
-from napari_genselfdiff.widgets.look import TOOL, WIDTH, plain_button, swatch
+from napari_genselfdiff.widgets.look import TAB, WIDTH, plain_button, swatch
 from napari_genselfdiff.widgets.task_dialog import TaskDialog
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.widgets.controller import Controller
 
 _COLUMNS: Final = 24
+_SWATCH, _STEP = 14, 7
 _LONGEST: Final = 18
 """Letters of a name shown; the rest is in the tooltip."""
 
@@ -120,8 +121,10 @@ class TaskBar(QWidget):
         )
         made.setObjectName(f"task {name}")
         made.setCheckable(True)
-        made.setStyleSheet(TOOL)
-        made.setIcon(_swatches([spec.color for spec in task.classes[:3]]))
+        made.setStyleSheet(TAB)
+        icon, width = _swatches([spec.color for spec in task.classes[:3]])
+        made.setIcon(icon)
+        made.setIconSize(QSize(width, _SWATCH))
         made.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         made.customContextMenuRequested.connect(partial(self._offer, task, made))
         self._group.addButton(made)
@@ -161,15 +164,13 @@ def _shares(count: int) -> list[int]:
     return [_COLUMNS * (i + 1) // count - _COLUMNS * i // count for i in range(count)]
 
 
-def _swatches(colors: list[str]) -> QIcon:
-    """The first colours of a task in one small picture."""
-    if len(colors) == 1:
-        return swatch(colors[0])
-    side, step = 14, 7
-    picture = QPixmap(side + step * (len(colors) - 1), side)
+def _swatches(colors: list[str]) -> tuple[QIcon, int]:
+    """The first colours of a task in one small picture, and its width."""
+    width = _SWATCH + _STEP * (len(colors) - 1)
+    picture = QPixmap(width, _SWATCH)
     picture.fill(Qt.GlobalColor.transparent)
     painter = QPainter(picture)
     for number, color in reversed(list(enumerate(colors))):
-        painter.drawPixmap(number * step, 0, swatch(color).pixmap(side, side))
+        painter.drawPixmap(number * _STEP, 0, swatch(color).pixmap(_SWATCH, _SWATCH))
     painter.end()
-    return QIcon(picture)
+    return QIcon(picture), width

@@ -167,6 +167,14 @@ class TaskDialog(QDialog):
             self.ok_button.setEnabled(not words)
         self.own_mpp.setVisible(self.sharpness.currentIndex() == len(_SHARPNESS))
         self.about.setText(about_sharpness(self.mpp, self._slide_mpp))
+        self._fit()
+
+    def _fit(self) -> None:
+        """Be as high as what is asked needs."""
+        layout = self.layout()
+        if layout is not None:
+            layout.activate()
+            self.resize(self.width(), layout.totalHeightForWidth(self.width()))
 
     def _make_kinds(self) -> QWidget:
         holder = QWidget()

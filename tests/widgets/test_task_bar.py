@@ -69,8 +69,11 @@ def test_a_task_of_ones_own(looking: Hand) -> None:
     assert panel.session.store is not None
     assert "Mitoses" in panel.session.store.tasks
     assert read_own_tasks() == [task]
+    panel.session.tasking.rename_class(2, "Apoptotic cell")
+    task = panel.session.task
     panel.session.close_slide()
     assert task in panel.session.tasks()  # also for the next slide
+    assert task.classes[1].name == "Apoptotic cell"
 
 
 def test_a_task_of_ones_own_is_forgotten_on_request(hand: Hand) -> None:
