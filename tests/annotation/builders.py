@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_genselfdiff.annotation.arrays import ArrayName
+from napari_genselfdiff.annotation.schema import read_record
 from napari_genselfdiff.annotation.store import MODEL, AnnotationStore, Window
 from napari_genselfdiff.annotation.tasks import NUCLEI, REGIONS
 from napari_genselfdiff.registry.card import ClassSpec, TaskSpec
@@ -50,7 +51,7 @@ def new_store(path: Path, shape: tuple[int, int] = (1300, 1100)) -> AnnotationSt
 
 def reopen(path: Path) -> AnnotationStore:
     """Open a store that exists with the slide it names itself."""
-    slide = AnnotationStore.open_read_only(path).slide
+    slide = read_record(path).slide
     return open_store(path, (slide.height, slide.width))
 
 
