@@ -112,6 +112,13 @@ class Hand:
         self._mouse(QEvent.Type.MouseButtonRelease, points[-1], modifiers, is_down=False)
         self.rest(0.15)
 
+    def press(self, points: Sequence[Point]) -> None:
+        """Press the left button at the first point and move along the others; it stays down."""
+        self._mouse(QEvent.Type.MouseMove, points[0], "", is_down=False)
+        self._mouse(QEvent.Type.MouseButtonPress, points[0], "")
+        for point in points[1:]:
+            self._mouse(QEvent.Type.MouseMove, point, "")
+
     def on_canvas(self, point: Point) -> QPointF:
         """Where a level-0 pixel is on the canvas."""
         slide = self.panel.controller.layers.slide
