@@ -36,6 +36,7 @@ _SHARPNESS: Final = (
     (1.0, "Regions of tissue: 1 µm/px (10×)"),
     (2.0, "Large regions: 2 µm/px (5×)"),
 )
+_WIDTH, _FIELD = 460, 320
 _OWN: Final = "Another value…"
 _MOST_ASKED: Final = 9  # classes with a key; more are added in the table
 
@@ -53,6 +54,7 @@ class ClassLine(QWidget):
         self.color_button.setFixedWidth(34)
         self.remove_button = plain_button("×", "Leave this class out", _nothing)
         self.remove_button.setFixedWidth(28)
+        self.setMinimumHeight(self.name.sizeHint().height() + 4)
         inside = row(self.color_button, self.name, self.remove_button)
         self.setLayout(inside)
         self.set_color(color)
@@ -83,7 +85,7 @@ class TaskDialog(QDialog):
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("New task")
-        self.setMinimumWidth(440)
+        self.setMinimumWidth(_WIDTH)
         self._taken, self._slide_mpp = tuple(taken), slide_mpp
         self.lines: list[ClassLine] = []
         outer = QVBoxLayout(self)
@@ -170,11 +172,13 @@ class TaskDialog(QDialog):
         self._fit()
 
     def _fit(self) -> None:
-        """Be as high as what is asked needs."""
+        """Be as high as what is asked needs; a form does not ask its wrapped sentences."""
+        for label, width in ((self.about, _FIELD), (self.problem, _WIDTH - 24)):
+            label.setMinimumHeight(label.heightForWidth(width))
         layout = self.layout()
         if layout is not None:
             layout.activate()
-            self.resize(self.width(), layout.totalHeightForWidth(self.width()))
+            self.resize(self.width(), max(layout.minimumSize().height(), self.sizeHint().height()))
 
     def _make_kinds(self) -> QWidget:
         holder = QWidget()
