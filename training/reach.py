@@ -3,9 +3,9 @@
 The right quarter of a tile is replaced by the mirror image of what lies beside it, so that pixels
 see other tissue from a known distance on, while the tile's statistics stay what they are. Printed
 is how much the answer changes by the distance. It falls over the network's effective reach, the
-distance from which on it stays within ``ABOVE_FLOOR`` of its floor: what is left there comes through
-the normalisations, which see the whole tile, and no halo can lower it. The halo in a model's card
-has to be at least the reach.
+distance from which on it stays within ``ABOVE_FLOOR`` of its floor: what is left there comes
+through the normalisations, which see the whole tile, and no halo can lower it. The halo in a
+model's card has to be at least the reach.
 
 ``--grids`` also segments images twice, on two grids of tiles half a core apart, for several halos:
 how often the two disagree, how good each is, and what it costs. It takes some minutes.
@@ -28,7 +28,7 @@ from napari_genselfdiff.evaluation.folders import read_pair
 from napari_genselfdiff.evaluation.metrics import aji, dice
 from napari_genselfdiff.prediction.network import Network
 from napari_genselfdiff.prediction.picture import Picture
-from napari_genselfdiff.prediction.profile import Profile, available_cores
+from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.prediction.region import RegionDone, predict_region
 from napari_genselfdiff.registry.card import ModelCard
 from napari_genselfdiff.registry.folder import Model, read_model
@@ -63,12 +63,12 @@ def main() -> None:
     model, fields = read_model(asked.model), listed(*LIST)
     print_curve(model, fields)
     if asked.grids:
-        print_grids(model, fields[::3])
+        print_grids(model, fields[::6])
 
 
 def print_curve(model: Model, fields: list[Field]) -> None:
     """Print the change by distance, and the reach."""
-    network = Network(model.load(), Profile(threads=available_cores()))
+    network = Network(model.load(), Profile())
     found = [altered(network, tile) for tile in tiles(fields, model.card.tile)]
     change = np.mean([one for one, _ in found], axis=0)
     flips = np.mean([other for _, other in found], axis=0)
@@ -140,7 +140,7 @@ def shifted(model: Model, resized: Resized, pixels: Pixels, mpp: float, shift: i
     """Segment an image that begins ``shift`` pixels after the origin of the grid."""
     padded = np.pad(pixels, ((shift, 0), (shift, 0), (0, 0)), "reflect")
     region = Region(shift, shift, *pixels.shape[:2])
-    profile = Profile(threads=available_cores())
+    profile = Profile()
     *_, done = predict_region(Picture(padded, mpp), resized, model.load(), region, profile)
     assert isinstance(done, RegionDone)
     return done
