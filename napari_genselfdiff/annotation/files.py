@@ -82,10 +82,10 @@ class Files:
                 f"the annotations {self.home.name} are damaged: {key} is far too large. Restore "
                 "the folder from a backup"
             )
-        if path.parent.is_relative_to(self.home):
-            self._remember(key, data)
-            return data
-        return data or None
+        if self.aside is not None and path.is_relative_to(self.aside):
+            return data or None  # an empty file hides what is at home
+        self._remember(key, data)
+        return data
 
     def write(self, key: str, data: bytes | None, *, durable: bool = False) -> None:
         """Replace a file whole; None takes it away. OSError if the disk refuses."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from napari_genselfdiff.annotation.commit import bounding_box, read_window
 from napari_genselfdiff.annotation.sheltered import ShelteredStore
-from napari_genselfdiff.errors import ConfigError, StoreCorruptError
+from napari_genselfdiff.errors import ConfigError, StoreCorruptError, StoreError
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class RecoveringStore(ShelteredStore):
     def settle_recovery(self) -> None:
         """Ask no more about what was recovered: the present state is what was meant."""
         self.recovery = None
-        self._note_start(self._record.journal.last, self._top)
+        with suppress(StoreError):  # at worst the same is asked again
+            self._note_start(self._record.journal.last, self._top)
 
     @property
     def _top(self) -> int:

@@ -7,9 +7,9 @@ it is the one moment at which an operation becomes real.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from napari_genselfdiff.annotation.disk import disk_errors, replace_file
 from napari_genselfdiff.annotation.migrations import migrated
@@ -70,6 +70,12 @@ class ClassList(Record):
 
     classes: tuple[ClassSpec, ...] = Field(min_length=1, max_length=255)
     merged: Merged = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fit_a_task(self) -> Self:
+        """Two classes of one name would make the whole record unreadable."""
+        TaskSpec(name="any task", kind="areas", classes=self.classes, mpp=1.0)
+        return self
 
 
 class ClassChange(Record):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ome_zarr_models.v05.labels import Labels
 from napari_genselfdiff.annotation.class_changes import added, as_model_knows
 from napari_genselfdiff.annotation.schema import TaskRecord
 from napari_genselfdiff.annotation.store import AnnotationStore
-from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.errors import ConfigError, StoreCorruptError
 from napari_genselfdiff.registry.card import ClassSpec
 from napari_genselfdiff.slides.geometry import Region
 from tests.annotation.builders import CELLS, disks, new_store, reopen, same, whole
@@ -199,3 +201,22 @@ def test_bad_changes_change_nothing(store: AnnotationStore, change: object, mess
     assert store.tasks["Cells"] == CELLS
     assert len(store.history) == 0
     assert not [f for f in (store.path / "journal").glob("*") if f.exists()]
+
+
+def test_a_step_with_impossible_classes_is_refused(store: AnnotationStore) -> None:
+    """Undone, it would leave a record nobody can read."""
+    store.add_class("Cells", "Mitosis", "#009E73")
+    store.close()
+    (step,) = (store.path / "journal").glob("*.zip")
+    with zipfile.ZipFile(step) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(members["operation.json"])
+    meta["classes"]["before"]["classes"][1]["name"] = "Tumour cell"
+    with zipfile.ZipFile(step, "w") as archive:
+        for name, data in {**members, "operation.json": json.dumps(meta).encode()}.items():
+            archive.writestr(name, data)
+    store = reopen(store.path)
+    with pytest.raises(StoreCorruptError, match="same name"):
+        store.undo()
+    store.close()
+    assert names(reopen(store.path)) == ["Tumour cell", "Lymphocyte", "Mitosis"]

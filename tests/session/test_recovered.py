@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.registry.card import ClassSpec
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
+from tests.annotation.faults import refusing
 from tests.session.parts import FakeEngine, predict
 
 Opened = tuple[Session, FakeEngine]
@@ -80,3 +82,23 @@ def test_a_model_with_other_classes_is_refused_before_it_runs(opened: Opened) ->
     with pytest.raises(ConfigError, match="Mitosis"):
         session.predicting.start(VIEW)
     assert len(engine.requests) == runs
+
+
+def test_a_full_disk_is_told_at_once_and_the_work_goes_on(opened: Opened, slide_path: Path) -> None:
+    session, _ = opened
+    assert session.store is not None
+    with refusing(session.store.path, errno.ENOSPC):
+        assert session.correcting.accept(VIEW, 1.0) == VIEW.area
+        session.poll()
+        assert session.status.tone == "warning"
+        assert "disk is full" in session.status.text
+        assert "kept safe on this computer" in session.status.text
+        session.close_slide()
+        session.open_slide(slide_path)
+        assert session.status.tone == "warning"
+        assert "kept safe on this computer" in session.status.text
+        assert session.store.summary("Nuclei")["pixels"]["accepted"] == VIEW.area
+    session.close_slide()  # there is room again
+    session.open_slide(slide_path)
+    assert session.store.kept_aside is None
+    assert session.store.summary("Nuclei")["pixels"]["accepted"] == VIEW.area
