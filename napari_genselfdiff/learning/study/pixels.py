@@ -86,19 +86,7 @@ def learn_pixels(
         if arm.kind == "features"
         else filter_features
     )
-    rng = np.random.default_rng(seed)
-    share = PIXELS // len(taught)
-    features, classes = [], []
-    for pair in taught:
-        image, mask = read_pair(pair)
-        shown, rows, columns = _at_work(image, data.mpp, work)
-        truth = (mask.labels[np.ix_(rows, columns)] > 0).astype(np.uint8)
-        chosen = np.zeros(truth.shape, np.bool_)
-        chosen.ravel()[rng.permutation(truth.size)[:share]] = True
-        for place, found in describe(shown):
-            features.append(found[chosen[place]])
-            classes.append(truth[place][chosen[place]])
-    x, y = np.concatenate(features), np.concatenate(classes)
+    x, y = _sampled(describe, taught, (data.mpp, work), seed)
     if y.min() == y.max():
         raise ConfigError(f"the labels of {taught[0].name} show one class only; two are needed")
     classify = (
@@ -118,6 +106,24 @@ def learn_pixels(
         return Answer(found[np.ix_(*back)], None)
 
     return segment
+
+
+def _sampled(
+    describe: Describer, taught: Sequence[Pair], mpps: tuple[float, float], seed: int
+) -> tuple[Floats, NDArray[np.uint8]]:
+    """Features and truth of random pixels, as many of every image."""
+    rng, share = np.random.default_rng(seed), PIXELS // len(taught)
+    features, classes = [], []
+    for pair in taught:
+        image, mask = read_pair(pair)
+        shown, rows, columns = _at_work(image, *mpps)
+        truth = (mask.labels[np.ix_(rows, columns)] > 0).astype(np.uint8)
+        chosen = np.zeros(truth.shape, np.bool_)
+        chosen.ravel()[rng.permutation(truth.size)[:share]] = True
+        for place, found in describe(shown):
+            features.append(found[chosen[place]])
+            classes.append(truth[place][chosen[place]])
+    return np.concatenate(features), np.concatenate(classes)
 
 
 def _at_work(

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_genselfdiff import __version__
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.evaluation.bootstrap import mean_of
 from napari_genselfdiff.evaluation.folders import read_pair
@@ -136,14 +137,15 @@ def run_study(plan: StudyPlan, out: Path, options: StudyOptions) -> Iterator[dic
     root = data_root("")
     for run in runs_of(plan, options):
         config = run.config()
-        key = run_key(run, digest(config), options.phase)
+        name = digest(config)
+        key = run_key(run, name, options.phase)
         with claimed(out / "claims", key) as mine:
             if not mine or any(record["key"] == key for record in results.read()):
                 continue
             again = False
             if options.phase == "score":
                 again = scored.allow(
-                    run.data.dev, run.case, digest(config), again=options.again, about=plan.name
+                    run.data.dev, run.case, name, again=options.again, about=plan.name
                 )
             options.tell(f"{options.phase} {run.case} subset {run.subset} seed {run.seed}")
             found = _carry_out(run, root, options)
@@ -156,9 +158,11 @@ def run_study(plan: StudyPlan, out: Path, options: StudyOptions) -> Iterator[dic
                 "arm": run.arm_name,
                 "subset": run.subset,
                 "seed": run.seed,
-                "config_hash": digest(config),
+                "config_hash": name,
                 "config": config,
                 "again": again,
+                "device": str(options.place.device),
+                "app_version": __version__,
                 **found,
             }
             results.append(record)
