@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.errors import ConfigError, StoreError
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.editing import EditWindow, with_surroundings
 from napari_genselfdiff.session.objects import delete_object
+from napari_genselfdiff.session.predicting import LIVE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from napari_genselfdiff.annotation.window import Operation
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.slides.geometry import Region
@@ -84,22 +89,40 @@ class Correcting:
         return bool(found)
 
     def undo(self) -> Operation | None:
-        """Take back the last change of the annotations, whatever made it."""
+        """Take back the last change of the annotations, whatever made it.
+
+        What live mode predicted in a row is one change: nobody asked for its steps.
+        """
         _, store = self._session.open_store()
-        operation = store.undo()
-        self._session.say(
-            f"Undone: {operation.what}." if operation else "There is nothing to undo."
-        )
-        return operation
+        history = store.history
+        steps = _live_in_a_row(history[at] for at in range(history.done - 1, -1, -1))
+        if steps < 2:
+            operation = store.undo()
+            self._session.say(
+                f"Undone: {operation.what}." if operation else "There is nothing to undo."
+            )
+            return operation
+        last = history[history.done - 1]
+        before = history.done - steps - 1
+        store.go_to(history.ids[before] if before >= 0 else None)
+        self._session.say(f"Undone: {last.what}, {wording.counted(steps, 'view')}.")
+        return replace(last, undone=True)
 
     def redo(self) -> Operation | None:
-        """Do again what was undone last."""
+        """Do again what was undone last; what live mode predicted in a row all at once."""
         _, store = self._session.open_store()
-        operation = store.redo()
-        self._session.say(
-            f"Done again: {operation.what}." if operation else "There is nothing to redo."
-        )
-        return operation
+        history = store.history
+        steps = _live_in_a_row(history[at] for at in range(history.done, len(history)))
+        if steps < 2:
+            operation = store.redo()
+            self._session.say(
+                f"Done again: {operation.what}." if operation else "There is nothing to redo."
+            )
+            return operation
+        last = history[history.done + steps - 1]
+        store.go_to(last.id)
+        self._session.say(f"Done again: {last.what}, {wording.counted(steps, 'view')}.")
+        return replace(last, undone=False)
 
     def go_to(self, op_id: int | None) -> int:
         """Undo or redo until an operation is the last one done (None: all are undone).
@@ -115,3 +138,14 @@ class Correcting:
         said = f"{what}: {wording.counted(abs(steps), 'step')}. The history keeps every one."
         self._session.say(said if steps else "That is how it is now.")
         return steps
+
+
+def _live_in_a_row(steps: Iterable[Operation]) -> int:
+    """How many steps at the beginning live mode made by itself."""
+    number = 0
+    with suppress(StoreError):  # a step that cannot be read is no reason to undo none
+        for step in steps:
+            if step.what != LIVE:
+                break
+            number += 1
+    return number

@@ -13,6 +13,7 @@ import pytest
 from napari_genselfdiff.annotation.window import HUMAN, MODEL
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction.profile import Profile, read_profile
+from napari_genselfdiff.session.predicting import LIVE
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from tests.session.parts import FakeEngine, predict, region_done, tile_done
@@ -146,3 +147,30 @@ def test_a_job_that_ended_by_cancelling_gives_nothing(opened: Opened) -> None:
     engine.jobs[-1].on_end("cancelled")
     session.poll()
     assert session.predicting.activity is None
+
+
+def test_what_live_mode_predicted_in_a_row_is_undone_and_redone_at_once(opened: Opened) -> None:
+    session, engine = opened
+    store = session.store
+    assert store is not None
+    predict(session, engine, VIEW, (150, 200, 12))
+    for shift in (0, 40, 80):
+        region = VIEW.shifted(shift, shift)
+        session.predicting.start(region, live=True)
+        engine.jobs[-1].on_end("done", region_done(region, (250 + shift, 300, 9)))
+        session.poll()
+    session.correcting.accept(Region(240, 290, 20, 20), 1.0)
+    before = store.read("Nuclei", Region(0, 0, 600, 800))
+    assert [step.what for step in store.history] == ["Predict", *[LIVE] * 3, "Accept view"]
+    undone = [session.correcting.undo() for _ in range(4)]
+    assert [step and step.what for step in undone] == ["Accept view", LIVE, "Predict", None]
+    assert "nothing to undo" in session.status.text
+    assert not store.read("Nuclei", VIEW).provenance.any()
+    redone = [session.correcting.redo() for _ in range(4)]
+    assert [step and step.what for step in redone] == ["Predict", LIVE, "Accept view", None]
+    after = store.read("Nuclei", Region(0, 0, 600, 800))
+    np.testing.assert_array_equal(after.ids, before.ids)
+    np.testing.assert_array_equal(after.provenance, before.provenance)
+    session.correcting.undo()
+    session.correcting.undo()
+    assert "3 views" in session.status.text
