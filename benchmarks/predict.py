@@ -178,6 +178,28 @@ def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) ->
     return rows + batches
 
 
+def region_one_thread_rows(
+    official: Segmenter, model: Model, slide: Slide, rounds: int
+) -> list[Row]:
+    """The same view in processor seconds of one thread, which neighbours cannot stretch."""
+    torch.set_num_threads(1)
+    segmenter, clock = model.load(), time.thread_time
+    cases: dict[str, Case] = {
+        "official": timed(lambda: official_region(official, slide, VIEW), 1, clock)
+    }
+    for precision in precisions():
+        profile = Profile(precision=precision)  # type: ignore[arg-type]
+
+        def ours(profile: Profile = profile) -> None:
+            segment_region(slide, model, VIEW, profile, segmenter=segmenter)
+
+        ours()
+        cases[f"region1024_{precision}_1thread"] = timed(ours, 1, clock)
+    rows = rows_of(in_turns(cases, rounds, warm=False), "s", "region_1thread")
+    torch.set_num_threads(available_cores())
+    return rows
+
+
 def first_pixels_row(model: Model, slide: Slide, rounds: int) -> Row:
     """From Predict to the first tile on screen, the network read from disk within."""
     profile = cpu_profile(precisions()[-1])
@@ -234,6 +256,7 @@ def main() -> None:
         rows = network_rows(official, tile, 3 if asked.quick else 12)
         rows += one_thread_rows(official, tile, 2 if asked.quick else 6)
         rows += region_rows(official, model, slide, 1 if asked.quick else 5)
+        rows += region_one_thread_rows(official, model, slide, 1 if asked.quick else 3)
         rows.append(first_pixels_row(model, slide, 2 if asked.quick else 5))
         if torch.cuda.is_available():
             rows += gpu_rows(tile, 3 if asked.quick else 10)
