@@ -114,14 +114,16 @@ def aside_lines(records: Iterable[Record]) -> list[str]:
     return lines
 
 
-def learning_curves(records: Iterable[Record]) -> dict[str, list[CurvePoint]]:
+def learning_curves(records: Sequence[Record]) -> dict[str, list[CurvePoint]]:
     """Dice (0-100) on the images aside over images seen, by case.
 
-    The mean over the case's runs, and the lowest and highest of them: a spread, no interval.
+    The mean over runs, and the lowest and highest of them: a spread, no interval. Only runs that
+    can be compared count: subsets and seeds that every arm of the row has, scored on the same
+    images aside as the last run of the row.
     """
     found: dict[str, dict[int, list[float]]] = {}
-    for record in records:
-        for seen, value in record.get("curve", []):
+    for record in _comparable([r for r in records if r.get("curve")]):
+        for seen, value in record["curve"]:
             found.setdefault(record["case"], {}).setdefault(seen, []).append(100 * value)
     return {
         case: [
@@ -130,3 +132,18 @@ def learning_curves(records: Iterable[Record]) -> dict[str, list[CurvePoint]]:
         ]
         for case, marks in found.items()
     }
+
+
+def _comparable(records: Sequence[Record]) -> list[Record]:
+    kept = []
+    for row in dict.fromkeys(r["row"] for r in records):
+        mine = [r for r in records if r["row"] == row]
+        same = [r for r in mine if r["aside"].keys() == mine[-1]["aside"].keys()]
+        runs = [{(r["subset"], r["seed"]) for r in same if r["arm"] == arm} for arm in _arms(mine)]
+        shared = set.intersection(*runs)
+        kept += [r for r in same if (r["subset"], r["seed"]) in shared]
+    return kept
+
+
+def _arms(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(r["arm"] for r in records))

@@ -62,13 +62,27 @@ def test_cases_in_the_order_they_came() -> None:
     assert cases([*RECORDS, tuned]) == [("toy_n1", "default"), ("toy_n1", "scratch")]
 
 
+def curved(arm: str, subset: int, first: float, aside: str = "a") -> Any:
+    fields = {"case": f"toy_n1_{arm}", "curve": [[4, first], [8, 0.5]], "aside": {aside: 0.5}}
+    return record(arm, subset, 0, [0.5], **fields)
+
+
 def test_curves_are_means_over_runs_with_their_spread() -> None:
-    records = [
-        record("default", subset, 0, [0.5], case="toy_n1_default", curve=[[4, low], [8, 0.5]])
-        for subset, low in ((0, 0.2), (1, 0.4))
-    ]
+    records = [curved("default", 0, 0.2), curved("default", 1, 0.4)]
     (points,) = learning_curves(records).values()
     np.testing.assert_allclose(points, [(4, 30, 20, 40), (8, 50, 50, 50)])
+
+
+def test_curves_compare_like_with_like() -> None:
+    """Without the run on another image aside, and without the subset that one arm lacks."""
+    records = [
+        curved("default", 0, 0.9, aside="b"),
+        *(curved("default", 1, 0.4), curved("default", 2, 0.8)),
+        *(curved("scratch", 0, 0.1), curved("scratch", 1, 0.2)),
+    ]
+    found = learning_curves(records)
+    assert [points[0].y for points in found.values()] == pytest.approx([40, 20])
+    assert list(found) == ["toy_n1_default", "toy_n1_scratch"]
 
 
 class TestCrossedInterval:
