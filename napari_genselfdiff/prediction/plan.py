@@ -32,6 +32,7 @@ MARGIN = 256  # px of the model's grid: 64 µm at 0.25 µm/px, more than any nuc
 BLOCK = 2048
 """Side of a block in pixels of the model's grid, about: a multiple of the tiles' cores."""
 _TISSUE_MPP = 8.0
+_DUST_UM2 = 10_000.0  # a square of 0.1 mm
 _TISSUE_SIDE = 2560  # pixels of the picture tissue is found on, so that memory stays bounded
 
 
@@ -180,7 +181,10 @@ def find_tissue(slide: Slide, threshold: float | None = None) -> Tissue:
     """Find the tissue on a picture of the whole slide."""
     side = max(slide.shape) * (slide.mpp or 1.0) / _TISSUE_MPP
     picture, downsample = slide.thumbnail(int(min(max(side, 512), _TISSUE_SIDE)))
-    return Tissue(tissue_mask(picture, threshold), picture, downsample)
+    smallest = None  # on a large slide a share of the picture would be a biopsy
+    if slide.mpp is not None:
+        smallest = max(1, round(_DUST_UM2 / (slide.mpp * downsample) ** 2))
+    return Tissue(tissue_mask(picture, threshold, smallest), picture, downsample)
 
 
 def _seeing_tissue(

@@ -22,7 +22,9 @@ _GREY = 0.02  # colour, as a difference of optical densities, below which a pict
 _SMALLEST_SHARE = 1 / 2000  # of the picture; smaller specks are dust, smaller holes are filled
 
 
-def tissue_mask(rgb: NDArray[np.uint8], threshold: float | None = None) -> NDArray[np.bool_]:
+def tissue_mask(
+    rgb: NDArray[np.uint8], threshold: float | None = None, smallest: int | None = None
+) -> NDArray[np.bool_]:
     """Tell tissue from glass.
 
     Stain is colour: the difference between the strongest and the weakest absorbed of red, green and
@@ -35,6 +37,8 @@ def tissue_mask(rgb: NDArray[np.uint8], threshold: float | None = None) -> NDArr
         ``(H, W, 3)`` uint8, such as a thumbnail of about 1024 pixels; 4 to 16 µm per pixel is best.
     threshold
         Optical density above which it is tissue, such as 0.04; None finds it.
+    smallest
+        Pixels below which a piece is dust and a hole is filled; None is a share of the picture.
 
     Returns
     -------
@@ -49,7 +53,10 @@ def tissue_mask(rgb: NDArray[np.uint8], threshold: float | None = None) -> NDArr
     if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8 or rgb.size == 0:
         raise ConfigError(f"an array {rgb.shape} of {rgb.dtype}; (H, W, 3) of uint8 is needed")
     signal = _signal(rgb)
-    return _cleaned(signal > (_threshold(signal) if threshold is None else threshold))
+    mask = signal > (_threshold(signal) if threshold is None else threshold)
+    return _cleaned(
+        mask, max(1, round(mask.size * _SMALLEST_SHARE)) if smallest is None else smallest
+    )
 
 
 def tissue_threshold(rgb: NDArray[np.uint8]) -> float:
@@ -84,8 +91,7 @@ def _threshold(signal: NDArray[np.float32]) -> float:
     return float(np.clip(otsu, _FAINTEST, _CLEAR))
 
 
-def _cleaned(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    smallest = max(1, round(mask.size * _SMALLEST_SHARE))
+def _cleaned(mask: NDArray[np.bool_], smallest: int) -> NDArray[np.bool_]:
     padded = np.pad(mask, 3, mode="edge")  # tissue cut by the border stays
     closed = ndimage.binary_closing(padded, _disk(3))[3:-3, 3:-3] | mask
     solid = remove_small_objects(closed, max_size=smallest)
