@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
 
-Key = tuple[torch.dtype, tuple[int, ...]]
+Key = tuple[torch.dtype, tuple[int, ...], int]
 _kept: WeakKeyDictionary[nn.Module, dict[Key, Segmenter | None]] = WeakKeyDictionary()
 
 
@@ -71,14 +71,17 @@ class PackedConv2d(nn.Module):
 def packed(segmenter: Segmenter, dtype: torch.dtype, size: tuple[int, ...]) -> Segmenter:
     """A twin of a segmenter with packed convolutions, or itself where this torch cannot pack.
 
-    Made once for every segmenter, whose weights must not change any more, and ``size`` of its
-    input ``(B, 3, H, W)``.
+    Made once for every segmenter and ``size`` of its input ``(B, 3, H, W)``, and again when its
+    weights were changed.
     """
     known = _kept.setdefault(segmenter, {})
-    if (dtype, size) not in known:
+    key = dtype, size, sum(weights._version for weights in segmenter.parameters())
+    if key not in known:
+        for old in [other for other in known if other[2] != key[2]]:
+            del known[old]
         # None rather than the segmenter, which would then keep itself alive.
-        known[dtype, size] = _twin(segmenter, dtype, size) if _can_pack(dtype) else None
-    return known[dtype, size] or segmenter
+        known[key] = _twin(segmenter, dtype, size) if _can_pack(dtype) else None
+    return known[key] or segmenter
 
 
 def _twin(segmenter: Segmenter, dtype: torch.dtype, size: tuple[int, ...]) -> Segmenter:

@@ -61,6 +61,16 @@ def test_every_convolution_is_packed_once_and_the_model_left_alone(segmenter: Se
         assert torch.equal(value, before[name])
 
 
+def test_changed_weights_are_packed_again(segmenter: Segmenter) -> None:
+    profile = Profile(batch=2)
+    before = Network(segmenter, profile)(tiles())
+    with torch.no_grad():
+        bias = segmenter.get_parameter("head.out.bias")
+        bias.add_(torch.tensor([0.0, 2.0, 0.0]))
+    after = Network(segmenter, profile)(tiles())
+    assert (after.classes[:, 1] > before.classes[:, 1]).all()
+
+
 def test_a_torch_that_cannot_pack_computes_as_ever(
     segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
