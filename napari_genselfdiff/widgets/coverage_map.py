@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HIGHEST: Final = 170
 """Height of the map at most, so that a tall slide leaves room for the rest of the panel."""
 _LEAST_FRAME: Final = 7.0
-_OPACITY: Final = {MODEL: 110, ACCEPTED: 150, HUMAN: 235}
+_OPACITY: Final = {MODEL: 110, ACCEPTED: 150, HUMAN: 190}
 _VEIL: Final = 0x50000000
 """Over what is unknown, once something is known: what was looked at stands out."""
 

@@ -85,6 +85,8 @@ class WholeSlideBlock(Block):
         """Let go of the session, and take the outline away."""
         for signal, slot in self._connections:
             signal.disconnect(slot)
+        # The session may outlive the panel; nobody edits any more.
+        self._segmenting.edited, self._segmenting.busy = _nothing_edited, _not_busy
         self._outline.hide()
 
     def tick(self) -> None:
@@ -215,3 +217,11 @@ class WholeSlideBlock(Block):
 
     def _busy(self) -> bool:
         return bool(self._controller.gestures.is_stroking)
+
+
+def _nothing_edited() -> Region | None:
+    return None
+
+
+def _not_busy() -> bool:
+    return False
