@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from napari_genselfdiff.engine import tasks
 from napari_genselfdiff.engine.job import Job
-from napari_genselfdiff.engine.lane import CANCEL_S, Lane, wait_for
+from napari_genselfdiff.engine.lane import CANCEL_S, Lane
 from napari_genselfdiff.engine.messages import Run
 from napari_genselfdiff.errors import JobFailedError
 
@@ -30,17 +31,19 @@ _POLL_S = 0.02  # of a turn of the window's event loop, at most
 
 
 class Engine:
-    """Runs long work outside this process. No threads, no Qt, no network port.
+    """Runs long work outside this process. No Qt, no network port.
 
-    Somebody has to call :meth:`poll` now and then (a timer of the window), or :meth:`Job.wait`.
+    A thread a worker takes in what it says; everything else, signals included, happens in the
+    thread that calls :meth:`poll` now and then (a timer of the window), or :meth:`Job.wait`.
     Workers start with the first job, or with :meth:`start`; one that died is replaced for the
     next job. A job is never run again by itself.
     """
 
     def __init__(self) -> None:
+        self._news = threading.Event()
         self._lanes: dict[LaneName, Lane] = {
-            "interactive": Lane("interactive"),
-            "training": Lane("training", _TRAINING_NICENESS, _TRAINING_PATIENCE),
+            "interactive": Lane("interactive", self._news),
+            "training": Lane("training", self._news, _TRAINING_NICENESS, _TRAINING_PATIENCE),
         }
         self._numbers = itertools.count(1)
         self._predictions: set[int] = set()
@@ -162,5 +165,6 @@ class Engine:
     def _pump(self, timeout: float | None) -> None:
         """Wait for news and take them in; wakes up in time to notice overdue cancels."""
         patience = CANCEL_S / 4 if timeout is None else min(timeout, CANCEL_S / 4)
-        wait_for(list(self._lanes.values()), patience)
+        self._news.wait(patience)
+        self._news.clear()  # before looking: what comes from now on sets it again
         self.poll()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import time
 from collections import deque
-from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
+from napari_genselfdiff.engine.inbox import Gone, Inbox
 from napari_genselfdiff.engine.messages import (
     Cancel,
     Conclude,
@@ -23,6 +23,7 @@ from napari_genselfdiff.engine.spawn import without_main
 from napari_genselfdiff.engine.worker import serve
 
 if TYPE_CHECKING:
+    import threading
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
@@ -44,18 +45,23 @@ class Lane:
     ----------
     name
         For messages and the process's name.
+    news
+        Set when the worker has said something.
     niceness
         How much the process gives way to others (Unix).
     patience
         How many times SILENT_S a job may go on without a word.
     """
 
-    def __init__(self, name: str, niceness: int = 0, patience: float = 1.0) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, news: threading.Event, niceness: int = 0, patience: float = 1.0
+    ) -> None:
+        self.name, self._news = name, news
         self._niceness, self._patience = niceness, patience
         self._silence, self._looked_at, self._has_spoken = 0.0, 0.0, False
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._inbox: Inbox | None = None
         self._ready = False
         self._queue: deque[tuple[Job, Run]] = deque()
         self._running: Job | None = None
@@ -75,13 +81,6 @@ class Lane:
     def queued(self) -> list[Job]:
         """Jobs that wait, the next one first."""
         return [job for job, _ in self._queue]
-
-    @property
-    def waitables(self) -> list[Any]:
-        """What becomes ready when there is something to poll."""
-        if self._pipe is None or self._process is None:
-            return []
-        return [self._pipe, self._process.sentinel]
 
     def submit(self, job: Job, run: Run) -> None:
         """Add a job; it starts as soon as the worker is free."""
@@ -104,6 +103,7 @@ class Lane:
             process.start()
         theirs.close()
         self._process, self._pipe, self._ready = process, ours, False
+        self._inbox = Inbox(ours, self._news)
 
     def cancel(self, job: Job) -> None:
         """Take a job out of the queue, or ask its worker to stop."""
@@ -121,18 +121,18 @@ class Lane:
 
     def poll(self, deadline: float) -> None:
         """Take in what the worker says, until nothing is left or the deadline has passed."""
-        while self._pipe is not None and self._pipe.poll():
-            try:
-                message = self._pipe.recv()
-            except (EOFError, OSError):
+        while self._inbox is not None:
+            message = self._inbox.take()
+            if message is None and self._process is not None and self._process.exitcode is not None:
+                message = self._inbox.last() or Gone()
+            if message is None:
+                break
+            if isinstance(message, Gone):
                 self._on_death()
                 break
             self._on_message(message)
             if time.monotonic() > deadline:
                 break
-        else:
-            if self._process is not None and self._process.exitcode is not None:
-                self._on_death()
         self._check_cancel()
         self._check_silence()
         self._advance()
@@ -255,23 +255,16 @@ class Lane:
             job.on_end("failed", error=f"{job.title} failed: {sentence}")
 
     def _discard(self) -> None:
-        process, pipe = self._process, self._pipe
-        self._process = self._pipe = None
+        process, inbox = self._process, self._inbox
+        self._process = self._pipe = self._inbox = None
         self._ready = False
-        if pipe is not None:
-            pipe.close()
         if process is not None:
             if process.is_alive():
                 process.kill()
             process.join()
             process.close()
-
-
-def wait_for(lanes: list[Lane], timeout: float | None) -> None:
-    """Sleep until a worker says something or ends, at most ``timeout`` seconds."""
-    waitables = [item for lane in lanes for item in lane.waitables]
-    if waitables:
-        connection.wait(waitables, timeout)
+        if inbox is not None:
+            inbox.close()
 
 
 def _death_sentence(code: int | None) -> str:
