@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections import OrderedDict
 from contextlib import suppress
@@ -69,15 +70,16 @@ class Files:
         """
         path = self.find(key)
         try:
-            with path.open("rb") as file:
-                data: bytes | None = file.read(limit + 1)
+            with path.open("rb", buffering=0) as file:
+                too_large = os.fstat(file.fileno()).st_size > limit
+                data = None if too_large else file.readall()
         except FileNotFoundError as err:
             if not self.is_there():  # else a drive that is gone would look like an empty slide
                 return self._recall(key, err)
-            data = None
+            data, too_large = None, False
         except OSError as err:
             return self._recall(key, err)
-        if data is not None and len(data) > limit:
+        if too_large:
             raise StoreCorruptError(
                 f"the annotations {self.home.name} are damaged: {key} is far too large. Restore "
                 "the folder from a backup"
