@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.geometry import Region
 
 OUTLINE_PIXELS = 2
-CHECKED_PIXELS = 1
+CHECKED_PIXELS = 2
+FINER = (4, 2)
+"""Levels finer than the store has, so that lines of two pixels stay thin when one is near."""
 UNSEEN = 1
 """Value of :class:`CheckedView` for what nobody and no model has said anything about."""
 DASH, DASHED = 6, 10
@@ -256,13 +258,12 @@ def _repeated(values: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def checked_levels(provenance: Sequence[Readable]) -> list[CheckedView]:
-    """Give napari's levels of who checked what, finest first, one finer than the store."""
+    """Give napari's levels of who checked what, finest first, as fine as those of outlines."""
     never = [Hidden()]
-    finer = CheckedView(provenance[0], None, 2, 1, never)
-    stored = [
-        CheckedView(values, None, 1, 2**index, never) for index, values in enumerate(provenance)
-    ]
-    return [finer, *stored]
+    levels = [CheckedView(provenance[0], None, repeat, 1, never) for repeat in FINER]
+    for index, values in enumerate(provenance):
+        levels.append(CheckedView(values, None, 1, 2**index, never))
+    return levels
 
 
 def shown_levels(
@@ -274,7 +275,7 @@ def shown_levels(
     always several levels: napari indexes single ones in more ways than these views know.
     """
     first = None if objects is None else objects[0]
-    finer = (2,) if objects is None else (4, 2)
+    finer = FINER[1:] if objects is None else FINER
     levels = [LevelView(classes[0], first, repeat, 1, hidden) for repeat in finer]
     for index, values in enumerate(classes):
         ids = None if objects is None else objects[index]

@@ -276,8 +276,8 @@ def test_accept_view_takes_what_is_visible(controller: Controller, clock: Clock)
     clock.rest(controller)
     checked = controller.layers.checked
     assert checked is not None
-    rim = np.asarray(checked.data[0])  # twice as fine as the grid
-    dashes = rim[2 * visible.y, 2 * visible.x : 2 * visible.x1] == ACCEPTED
+    rim = np.asarray(checked.data[0])  # four times as fine as the grid
+    dashes = rim[4 * visible.y, 4 * visible.x : 4 * visible.x1] == ACCEPTED
     assert 0.4 < dashes.mean() < 0.8
 
 

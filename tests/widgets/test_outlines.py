@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.widgets.outlines import (
+    UNSEEN,
     Hidden,
     LevelView,
     border,
@@ -103,25 +104,38 @@ def test_who_checked_what_is_told_apart() -> None:
     provenance[4:36, 4:36] = 2
     provenance[10:20, 10:20] = 3
     provenance[0, 0] = 1
-    finer, level = (np.asarray(view) for view in checked_levels([provenance]))
-    for shown, n in ((level, 1), (finer, 2)):
-        assert ((shown == 1) == (provenance == 0).repeat(n, 0).repeat(n, 1)).all()
+    views = checked_levels([provenance])
+    assert [view.repeat for view in views] == [4, 2, 1]
+    for view in views:
+        shown, n = np.asarray(view), view.repeat
+        unseen = (provenance == 0).repeat(n, 0).repeat(n, 1)
+        assert ((shown == UNSEEN) == unseen).all()
         # By hand: a closed line just outside; accepted: dashes just inside, and gaps.
-        human = np.zeros(shown.shape, bool)
-        human[10 * n - 1 : 20 * n + 1, 10 * n - 1 : 20 * n + 1] = True
-        human[10 * n : 20 * n, 10 * n : 20 * n] = False
-        corners = np.zeros(shown.shape, bool)
-        for y in (10 * n - 1, 20 * n):
-            corners[y, [10 * n - 1, 20 * n]] = True
-        np.testing.assert_array_equal(shown == 3, human & ~corners)
-        rim = np.ones(shown.shape, bool)
-        rim[: 4 * n] = rim[36 * n :] = rim[:, : 4 * n] = rim[:, 36 * n :] = False
-        rim[4 * n + 1 : 36 * n - 1, 4 * n + 1 : 36 * n - 1] = False
+        human = frame(shown.shape, 10 * n, 20 * n)
+        assert (shown == 3)[human & ~corners(shown.shape, 10 * n, 20 * n)].all()
+        assert not (shown == 3)[~human].any()
+        rim = frame(shown.shape, 4 * n + 2, 36 * n - 2)
         assert 0.4 * rim.sum() < (shown == 2).sum() < 0.8 * rim.sum()
         assert not (shown == 2)[~rim].any()
 
 
-@given(ends=st.lists(st.integers(0, 79), min_size=4, max_size=4), seed=st.integers(0, 10_000))
+def frame(shape: tuple[int, ...], first: int, stop: int) -> NDArray[np.bool_]:
+    """Two pixels around the square [first, stop)."""
+    drawn = np.zeros(shape, bool)
+    drawn[first - 2 : stop + 2, first - 2 : stop + 2] = True
+    drawn[first:stop, first:stop] = False
+    return drawn
+
+
+def corners(shape: tuple[int, ...], first: int, stop: int) -> NDArray[np.bool_]:
+    drawn = np.zeros(shape, bool)
+    for y in (slice(first - 2, first), slice(stop, stop + 2)):
+        for x in (slice(first - 2, first), slice(stop, stop + 2)):
+            drawn[y, x] = True
+    return drawn
+
+
+@given(ends=st.lists(st.integers(0, 159), min_size=4, max_size=4), seed=st.integers(0, 10_000))
 def test_any_part_of_what_was_checked_equals_the_part_of_the_whole(
     ends: list[int], seed: int
 ) -> None:
