@@ -48,6 +48,21 @@ class ShelteredStore(JournaledStore):
         """Folder of this computer where work is kept now; None while the store's own takes it."""
         return self.files.aside
 
+    def check_home(self) -> None:
+        """Make sure that everything is in the store's folder; for programs nobody watches.
+
+        Raises
+        ------
+        StoreError
+            If work is kept on this computer: where it is, and what to do.
+        """
+        if self.files.aside is not None:
+            raise StoreError(
+                f"the folder {self.path} could not be written; what was done is kept safe in "
+                f"{self.files.aside}. Make it writable and open the annotations again, then it "
+                "goes there by itself"
+            )
+
     def return_home(self) -> bool:
         """Bring work kept on this computer back into the store's folder; whether it is there now.
 

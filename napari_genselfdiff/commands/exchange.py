@@ -78,6 +78,7 @@ def import_(
         number = import_file(file, opened, chosen, classes=classes)
     finally:
         opened.close()
+    opened.check_home()
     console.say(f"{into}: {number} shapes taken in as {chosen}")
 
 

@@ -158,6 +158,9 @@ def segment_one(path: Path, job: Job, store_at: Path, geojson: Path | None = Non
             mpp=slide.mpp or scale.mpp,
             mpp_assumed=slide.mpp_assumed,
         )
+        store.events.notice.connect(console.note)
+        if store.recovered:
+            console.note(store.recovered)
         try:
             task = open_task(store, job.model)
             count = _predict(slide, store, task, job)
@@ -165,6 +168,7 @@ def segment_one(path: Path, job: Job, store_at: Path, geojson: Path | None = Non
                 write_shapes(store, task.name, _shapes_path(geojson, path), slide, job.model.hash)
         finally:
             store.close()
+        store.check_home()
         count.warnings = [w for w in (scale.warning, *slide.warnings) if w]
         for warning in count.warnings:
             console.note(f"Careful: {path.name}: {warning}.")

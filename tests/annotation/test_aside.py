@@ -357,3 +357,14 @@ def test_read_only_annotations_that_their_owner_changed(path: Path) -> None:
         assert store.read("Cells", VIEW).classes[255, 50] == 1  # ours
         check_store(store)
         store.close()
+
+
+def test_programs_without_a_window_are_told_that_work_is_not_at_home(path: Path) -> None:
+    store = reopen(path)
+    store.check_home()
+    with refusing(path, errno.ENOSPC):
+        brush(store, 100)
+        store.close()
+        with pytest.raises(StoreError, match="kept safe in"):
+            store.check_home()
+    reopen(path).check_home()
