@@ -212,11 +212,18 @@ class RunFolder:
                 found[int(path.name)] = facts if isinstance(facts, dict) else {}
         return found
 
-    def take(self, number: int, facts: dict[str, Any]) -> None:
-        """Note that a block is in the annotations now; its file goes."""
+    def take(self, number: int, facts: dict[str, Any], *, keep: bool = False) -> None:
+        """Note that a block is in the annotations now; its file goes, unless it is to be kept."""
         with disk_errors("note a finished block"):
             replace_file(self.path / "taken" / str(number), json.dumps(facts).encode())
-            self._block(number).unlink(missing_ok=True)
+            if not keep:
+                self._block(number).unlink(missing_ok=True)
+
+    def give_back(self, number: int) -> bool:
+        """Note that a block is not in the annotations any more; whether its file was kept."""
+        with disk_errors("note an undone block"):
+            (self.path / "taken" / str(number)).unlink(missing_ok=True)
+        return self.has_block(number)
 
     # -- pause, end -----------------------------------------------------------------------------
 

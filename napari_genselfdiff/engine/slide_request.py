@@ -145,7 +145,8 @@ class SlideRequest:
         run, number
             Which block.
         side
-            Pixels of the task's grid written at once; None is all.
+            Pixels of the task's grid written at once; None is all. The block is then kept until
+            the run ends, for an undo may take it away again.
 
         Yields
         ------
@@ -161,7 +162,7 @@ class SlideRequest:
             yield self.store.write_prediction(
                 self.task, part, model_hash=self.model.hash, what=WHAT
             )
-        run.take(number, facts)
+        run.take(number, facts, keep=side is not None)
 
     def _slide(self) -> SlideInRun:
         slide = self.slide

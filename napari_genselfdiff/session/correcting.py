@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from napari_genselfdiff.engine.slide_request import WHAT as SEGMENT_SLIDE
 from napari_genselfdiff.errors import ConfigError, StoreError
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.editing import EditWindow, with_surroundings
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.slides.geometry import Region
 
+_PARTS: Final = {LIVE: "view", SEGMENT_SLIDE: "part"}
+"""Steps that are undone all in a row, and what to call one of them."""
 READING_ZOOM: Final = 2.0
 """One screen pixel may cover this many of the task's pixels to accept a view."""
 
@@ -91,11 +94,16 @@ class Correcting:
     def undo(self) -> Operation | None:
         """Take back the last change of the annotations, whatever made it.
 
-        What live mode predicted in a row is one change: nobody asked for its steps.
+        What live mode predicted in a row is one change, and so is a run over the slide: nobody
+        asked for its steps. While a run goes on, the last change a person made is meant.
         """
         _, store = self._session.open_store()
+        if self._session.whole_slide.state != "idle":
+            operation = self._session.whole_slide.undo()
+            self._session.say(f"Undone: {operation.what}." if operation else "Nothing was undone.")
+            return operation
         history = store.history
-        steps = _live_in_a_row(history[at] for at in range(history.done - 1, -1, -1))
+        steps = _in_a_row(history[at] for at in range(history.done - 1, -1, -1))
         if steps < 2:
             operation = store.undo()
             self._session.say(
@@ -105,14 +113,14 @@ class Correcting:
         last = history[history.done - 1]
         before = history.done - steps - 1
         store.go_to(history.ids[before] if before >= 0 else None)
-        self._session.say(f"Undone: {last.what}, {wording.counted(steps, 'view')}.")
+        self._session.say(f"Undone: {last.what}, {wording.counted(steps, _PARTS[last.what])}.")
         return replace(last, undone=True)
 
     def redo(self) -> Operation | None:
         """Do again what was undone last; what live mode predicted in a row all at once."""
         _, store = self._session.open_store()
         history = store.history
-        steps = _live_in_a_row(history[at] for at in range(history.done, len(history)))
+        steps = _in_a_row(history[at] for at in range(history.done, len(history)))
         if steps < 2:
             operation = store.redo()
             self._session.say(
@@ -121,7 +129,7 @@ class Correcting:
             return operation
         last = history[history.done + steps - 1]
         store.go_to(last.id)
-        self._session.say(f"Done again: {last.what}, {wording.counted(steps, 'view')}.")
+        self._session.say(f"Done again: {last.what}, {wording.counted(steps, _PARTS[last.what])}.")
         return replace(last, undone=False)
 
     def go_to(self, op_id: int | None) -> int:
@@ -140,12 +148,13 @@ class Correcting:
         return steps
 
 
-def _live_in_a_row(steps: Iterable[Operation]) -> int:
-    """How many steps at the beginning live mode made by itself."""
-    number = 0
+def _in_a_row(steps: Iterable[Operation]) -> int:
+    """How many steps at the beginning live mode, or a run over the slide, made by itself."""
+    number, what = 0, None
     with suppress(StoreError):  # a step that cannot be read is no reason to undo none
         for step in steps:
-            if step.what != LIVE:
+            if step.what not in _PARTS or step.what != (what or step.what):
                 break
+            what = step.what
             number += 1
     return number

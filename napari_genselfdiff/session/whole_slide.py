@@ -6,8 +6,9 @@ finished blocks over piece by piece, while the hand rests, around everything a p
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from napari_genselfdiff.annotation.runs import unpack_tiles
 from napari_genselfdiff.engine.headless import finish_run
-from napari_genselfdiff.engine.slide_request import SlideRequest, objects_in
+from napari_genselfdiff.engine.slide_request import WHAT, SlideRequest, objects_in
 from napari_genselfdiff.engine.slide_run import SlideRun
 from napari_genselfdiff.engine.workers import BATCH_NICENESS, LocalWorkers, for_many_workers
 from napari_genselfdiff.errors import ConfigError, GenSelfDiffError, ModelFileError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_genselfdiff.annotation.runs import RunFolder
-    from napari_genselfdiff.annotation.window import Written
+    from napari_genselfdiff.annotation.window import Operation, Written
     from napari_genselfdiff.engine.job import Job
     from napari_genselfdiff.engine.workers import Workers
     from napari_genselfdiff.prediction.plan import Plan, Tissue
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 PIECE: Final = 1024
 """Pixels of the task's grid taken over at once: short enough that the window stays quick."""
+_UNDO_REACH: Final = 20
+"""Parts of the run that Undo steps over to reach what a person did; more would take too long."""
+_REDO_S: Final = 8.0
+"""Nothing is taken over so long after Undo, for it would end the chance to redo."""
 State = Literal["idle", "running", "pausing", "paused"]
 
 
@@ -52,6 +57,8 @@ class _Running:
     number: int = -1
     kept_objects: int = 0
     kept_pixels: int = 0
+    steps: list[int] = field(default_factory=list)  # the block of every step of ours, in order
+    rests_until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -212,6 +219,50 @@ class SlideSegmenting:
         self._report()
         return True
 
+    def undo(self) -> Operation | None:
+        """Take back the last thing a person did, under the parts of the run that came since.
+
+        Those parts come back by themselves a moment later.
+
+        Raises
+        ------
+        ConfigError
+            If a person did nothing yet, or too long ago.
+        """
+        running = self._running
+        if running is None:
+            raise ConfigError("no slide is being segmented")
+        store, ours = running.request.store, 0
+        for step in reversed([step for step in store.history if not step.undone]):
+            if step.what != WHAT:
+                break
+            ours += 1
+        else:
+            raise ConfigError("there is nothing of yours to undo")
+        if ours > min(_UNDO_REACH, len(running.steps)):
+            raise ConfigError(
+                f"{ours} parts of the slide were segmented since your last change; "
+                "choose the step in the history instead"
+            )
+        for _ in range(ours):
+            store.undo()
+        numbers = set(running.steps[len(running.steps) - ours :])
+        del running.steps[len(running.steps) - ours :]
+        self._come_again(running, numbers)
+        running.rests_until = time.monotonic() + _REDO_S
+        return store.undo()
+
+    def _come_again(self, running: _Running, numbers: set[int]) -> None:
+        """Queue blocks that an undo took out of the annotations."""
+        if running.part is not None:
+            numbers.add(running.number)
+            running.part = None
+        for number in sorted(numbers):
+            if not running.run.give_back(number):
+                running.work.recompute(number)
+            elif number not in running.queue:
+                running.queue.append(number)
+
     def leave(self) -> None:
         """Let go of the slide: the run stays on disk and is offered when the slide is opened."""
         if self._looking is not None:
@@ -300,7 +351,7 @@ class SlideSegmenting:
 
     def _take_over(self, running: _Running) -> None:
         """Take one piece over, if the hand rests and nobody works on that place."""
-        if self.busy():
+        if self.busy() or time.monotonic() < running.rests_until:
             return
         if running.part is None:
             for _ in range(len(running.queue)):
@@ -321,6 +372,8 @@ class SlideSegmenting:
         elif written is None:
             running.work.recompute(running.number)
         else:
+            if written.changed_pixels:
+                running.steps.append(running.number)
             running.kept_objects += written.kept_objects
             running.kept_pixels += written.kept_pixels
 

@@ -151,6 +151,46 @@ def test_nothing_changes_under_a_stroke(session: Session) -> None:
     assert read(session).provenance.any()
 
 
+def test_undo_takes_back_what_a_person_did_and_nothing_else(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, segmenting = session.store, session.whole_slide
+    assert store is not None
+    monkeypatch.setattr(module, "_REDO_S", 0.3)
+    segmenting.start()
+    with pytest.raises(ConfigError, match="nothing of yours"):
+        session.correcting.undo()
+    spot = Region(500, 700, 40, 40)
+    before = store.read("Nuclei", spot)
+    after = before.copy()
+    after.classes[5:25, 5:25], after.ids[5:25, 5:25] = 1, 4_000_000_000
+    store.write_edit("Nuclei", before, after, what="Brush")
+    poll_until(session, lambda: sum(s.what == "Segment slide" for s in store.history) >= 2)
+    undone = session.correcting.undo()
+    assert undone is not None
+    assert undone.what == "Brush"
+    assert not read(session).provenance.any(), "what came since is out of the way"
+    assert session.correcting.redo() is not None, "and for a moment it can be redone"
+    assert (read(session).provenance == HUMAN).sum() >= 400
+    session.correcting.undo()
+    poll_until(session, lambda: state(session) == "idle")
+    ended = read(session)
+    assert not (ended.provenance == HUMAN).any()
+    store.clear_to_unknown("Nuclei", WHOLE)
+    again = whole(session)
+    np.testing.assert_array_equal(ended.classes, again.classes)
+    np.testing.assert_array_equal(ended.provenance, again.provenance)
+
+
+def test_undo_takes_a_whole_run_back_and_redo_brings_it_again(session: Session) -> None:
+    window = whole(session)
+    session.correcting.undo()
+    assert not read(session).provenance.any()
+    assert "Segment slide" in session.status.text
+    session.correcting.redo()
+    np.testing.assert_array_equal(read(session).ids, window.ids)
+
+
 def test_pause_leave_come_back_and_go_on(
     session: Session, slide_path: Path, opened: Opened
 ) -> None:
