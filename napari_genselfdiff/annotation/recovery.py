@@ -142,6 +142,9 @@ class RecoveringStore(ShelteredStore):
             "objects": window.objects,
         }
         for op_id in reversed(op_ids):  # the oldest has the last word
+            meta = self._describe(op_id)
+            if meta.task != task_name or not _touches(meta, inside):
+                continue
             for key, before, _ in self._journal.sides(op_id, f"labels/{task_name}."):
                 name = key.split("/")[1].rpartition(".")[2]
                 values: Any = shown.get(name)
@@ -183,6 +186,11 @@ class RecoveringStore(ShelteredStore):
             update = {"dirty": {name: tuple(boxes) for name, boxes in dirty.items()}}
             self._record = self._record.model_copy(update=update)
         return repaired
+
+
+def _touches(meta: OperationRecord, region: Region) -> bool:
+    """Whether an operation changed pixels of a region."""
+    return any(Region(*box).intersection(region) is not None for box in meta.boxes)
 
 
 def _noted(left: dict[str, str] | None, name: str, otherwise: int) -> int:

@@ -368,3 +368,49 @@ def test_chunks_a_power_cut_took_are_put_back(path: Path) -> None:
     assert "nothing is lost" in store.recovered
     assert equal(content(store), before)
     check_store(store)
+
+
+def test_recovery_shows_before_and_after_and_goes_back(path: Path) -> None:
+    store = reopen(path)
+    whole_grid = Region(0, 0, *SHAPE)
+    work(store, 3)
+    store.close()
+    store = reopen(path)
+    before, start = store.read("Cells", whole_grid), content(store)
+    for seed in range(40, 60):
+        work(store, seed)
+    after, end = store.read("Cells", whole_grid), content(store)
+    abandon(store)
+    store = reopen(path)
+    recovery = store.recovery
+    assert recovery is not None
+    assert len(recovery.operations) == len(recovery.places) > 5
+    part = Region(300, 200, 90, 80)
+    for window, expected in (
+        (recovery.before("Cells", whole_grid), before),
+        (recovery.after("Cells", whole_grid), after),
+        (
+            recovery.before("Cells", Region(300, 200, 90, 80)),
+            before.cropped(Region(300, 200, 90, 80)),
+        ),
+    ):
+        np.testing.assert_array_equal(window.classes, expected.classes)
+        np.testing.assert_array_equal(window.ids, expected.ids)
+        np.testing.assert_array_equal(window.provenance, expected.provenance)
+    abandon(store)  # a second crash before the user has decided: the same is asked
+    store = reopen(path)
+    assert store.recovery is not None
+    assert len(store.recovery.operations) == len(recovery.operations)
+    store.recovery.discard()
+    assert not store.recovered
+    assert equal(content(store), start)
+    store.go_to(store.history.ids[-1])  # nothing is lost by that
+    assert equal(content(store), end)
+    abandon(store)
+    store = reopen(path)
+    assert store.recovery is not None
+    assert not store.recovery.operations  # it was decided before
+    store.recovery.keep()
+    assert equal(content(store), end)
+    store.close()
+    assert reopen(path).recovery is None
