@@ -389,10 +389,7 @@ def test_recovery_shows_before_and_after_and_goes_back(path: Path) -> None:
     for window, expected in (
         (recovery.before("Cells", whole_grid), before),
         (recovery.after("Cells", whole_grid), after),
-        (
-            recovery.before("Cells", Region(300, 200, 90, 80)),
-            before.cropped(Region(300, 200, 90, 80)),
-        ),
+        (recovery.before("Cells", part), before.cropped(part)),
     ):
         np.testing.assert_array_equal(window.classes, expected.classes)
         np.testing.assert_array_equal(window.ids, expected.ids)
