@@ -9,7 +9,6 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from zarr.buffer import default_buffer_prototype
 from zarr.storage import LocalStore
 
 from napari_genselfdiff.annotation.disk import append_file, replace_file
@@ -162,20 +161,23 @@ class ShownStore(LocalStore):
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Bytes of a file; None where there is none or the drive is gone."""
-        if self._files.aside is None or byte_range is not None:
+        if self._as_usual(prototype, byte_range):
             return await super().get(key, prototype, byte_range)
         return self._kept(key, prototype)
 
     def get_sync(self, key: str, *, prototype: Any = None, byte_range: Any = None) -> Any:
         """As :meth:`get`, at once."""
-        if self._files.aside is None or byte_range is not None:
+        if self._as_usual(prototype, byte_range):
             return super().get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._kept(key, prototype)
+
+    def _as_usual(self, prototype: Any, byte_range: Any) -> bool:
+        """Whether this is nothing but a read at home; arrays read whole files and name a buffer."""
+        return self._files.aside is None or prototype is None or byte_range is not None
 
     def _kept(self, key: str, prototype: Any) -> Any:
         try:
             data = self._files.read(key)
         except OSError:
             return None
-        buffer = (prototype or default_buffer_prototype()).buffer
-        return None if data is None else buffer.from_bytes(data)
+        return None if data is None else prototype.buffer.from_bytes(data)
