@@ -35,8 +35,8 @@ def known_overview(store: AnnotationStore, task: str) -> NDArray[np.uint8]:
         (h, w) uint8 provenance. The coarsest level shows what prevails; where a person checked
         less than that, the middle of its chunk is marked all the same.
     """
-    levels = store.levels(task, "provenance")
-    known = np.array(levels[-1][:], np.uint8)
+    levels = store.drawn_levels(task, "provenance")
+    known: NDArray[np.uint8] = levels[-1][:, :]
     coverage, step = store.coverage(task), 2 ** (len(levels) - 1)
     for value in (ACCEPTED, HUMAN):
         rows, columns = np.nonzero(coverage[..., value - 1])
