@@ -21,6 +21,8 @@ from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.prediction.records import run_record
 from napari_genselfdiff.prediction.region import segment_region, to_store_window
 from napari_genselfdiff.prediction.whole_slide import SlideWork, pieces
+from napari_genselfdiff.registry.registry import Registry
+from napari_genselfdiff.samples import sample_path
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import Slide, open_slide
 from tests.prediction.synthetic import Darkness, StandIn, make_card
@@ -319,3 +321,45 @@ def test_a_small_biopsy_on_a_large_slide_is_no_dust(tmp_path: Path) -> None:
     assert found.downsample == 1
     assert found.mask[705:720, 905:920].all()
     assert not found.mask[1990:2010].any()
+
+
+TISSUE = Region(900, 700, 900, 800)
+"""A dense part of the sample slide, with clumps across every border."""
+
+
+def assert_equal_inside(canvas: Canvas, window: Window) -> None:
+    """Equal but for a rim: a single pass also looks at what lies around a region."""
+    part = window.region.slices
+    inside = np.zeros(window.classes.shape, bool)
+    inside[32:-32, 32:-32] = True
+    np.testing.assert_array_equal(canvas.classes[part][inside], window.classes[inside])
+    assert window.objects is not None
+    ours, theirs = (np.where(inside, ids, 0) for ids in (canvas.objects[part], window.objects))
+    np.testing.assert_array_equal(canonical(ours), canonical(theirs))
+    assert len(np.unique(theirs)) > 100
+
+
+def test_blocks_equal_a_single_pass_on_real_tissue(tmp_path: Path) -> None:
+    with open_slide(sample_path("cmu_small_region")) as slide:
+        plan = plan_slide(slide, MODEL.card, TISSUE, block=256)
+        canvas = Canvas(slide.shape)
+        segment(slide, plan, tmp_path / "run", canvas.write)
+        window = to_store_window(segment_region(slide, MODEL, TISSUE, PROFILE), slide.shape, 1)
+    assert_equal_inside(canvas, window)
+
+
+@pytest.mark.slow
+def test_blocks_of_the_shipped_model_equal_a_single_pass(tmp_path: Path) -> None:
+    model = Registry().resolve("default")
+    with open_slide(sample_path("cmu_small_region")) as slide:
+        plan = plan_slide(slide, model.card, TISSUE, block=512)
+        run = empty_run(tmp_path / "run")
+        canvas = Canvas(slide.shape)
+        work = SlideWork(slide, model, model.load(), PROFILE, run, plan.region, 1)
+        for n in range(len(plan.blocks)):
+            work.decide(n, plan.blocks[n], plan.around(n), plan.needs(n))
+            found = run.read_block(n)
+            assert found is not None
+            canvas.write(found[0])
+        single = segment_region(slide, model, TISSUE, PROFILE, segmenter=model.load())
+    assert_equal_inside(canvas, to_store_window(single, slide.shape, 1))
