@@ -35,6 +35,7 @@ class CheckedClasses:
     def __init__(self, store: AnnotationStore, task: str) -> None:
         self._store, self._task = store, task
         self._counted: dict[Place, NDArray[np.int64]] = {}
+        self._total = np.zeros(256, np.int64)
         self._waiting: set[Place] = set()
         self.refresh(None)
 
@@ -46,25 +47,21 @@ class CheckedClasses:
     @property
     def pixels(self) -> NDArray[np.int64]:
         """Checked pixels by class value, (256,); value 0 is checked background."""
-        total = np.zeros(256, np.int64)
-        for counts in self._counted.values():
-            total += counts
-        return total
+        return self._total.copy()
 
     def refresh(self, region: Region | None) -> None:
         """Note that a region of the task's grid changed; None for anything."""
-        coverage = self._store.coverage(self._task)
-        known = {
-            (int(row), int(column))
-            for row, column in np.argwhere(coverage[..., ACCEPTED - 1 :].any(axis=2))
-        }
-        stale = {place for place in known if region is None or _touches(place, region)}
-        self._counted = {
-            place: counts
-            for place, counts in self._counted.items()
-            if place in known and place not in stale
-        }
-        self._waiting = known - self._counted.keys()
+        coverage = np.asarray(self._store.coverage(self._task)[..., ACCEPTED - 1 :].any(axis=2))
+        top = left = 0
+        if region is not None:
+            top, left = region.y // CHUNK, region.x // CHUNK
+            coverage = coverage[top : -(-region.y1 // CHUNK), left : -(-region.x1 // CHUNK)]
+        rows = range(top, top + coverage.shape[0])
+        columns = range(left, left + coverage.shape[1])
+        for place in [p for p in self._counted if p[0] in rows and p[1] in columns]:
+            self._total -= self._counted.pop(place)
+        self._waiting = {p for p in self._waiting if p[0] not in rows or p[1] not in columns}
+        self._waiting |= {(top + y, left + x) for y, x in np.argwhere(coverage).tolist()}
 
     def work(self, seconds: float) -> bool:
         """Count for about so long; True once everything is counted."""
@@ -72,9 +69,11 @@ class CheckedClasses:
         while self._waiting:
             place = self._waiting.pop()
             try:
-                self._counted[place] = self._count(place)
+                counts = self._count(place)
             except StoreError:
                 continue  # damaged; whoever looks there is told
+            self._counted[place] = counts
+            self._total += counts
             if time.perf_counter() >= end:
                 break
         return not self._waiting
@@ -84,7 +83,3 @@ class CheckedClasses:
         window = self._store.read(self._task, region)
         checked = window.classes[window.provenance >= ACCEPTED]
         return np.bincount(checked, minlength=256)
-
-
-def _touches(place: Place, region: Region) -> bool:
-    return Region(place[0] * CHUNK, place[1] * CHUNK, CHUNK, CHUNK).intersection(region) is not None

@@ -287,7 +287,7 @@ class ClassTable(QWidget):
         if isinstance(self.dialog, NewClass):
             line = self.dialog.line
             name = line.name.text().strip() or line.name.placeholderText()
-            self._controller.save()
+            self._controller.settle()
             with self._session.attempt():
                 spec = self._session.tasking.add_class(name, line.color)
                 self._controller.pick_class(spec.value)
@@ -299,7 +299,7 @@ class ClassTable(QWidget):
                 self._session.tasking.merge_classes(*self.dialog.choice())
 
     def _rename(self, value: int, name: str) -> None:
-        self._controller.save()
+        self._controller.settle()
         with self._session.attempt():
             self._session.tasking.rename_class(value, name)
 
@@ -308,6 +308,6 @@ class ClassTable(QWidget):
             self._session.tasking.rekey_class(value, key)
 
     def _recolor(self, value: int, color: str) -> None:
-        self._controller.save()
+        self._controller.settle()
         with self._session.attempt():
             self._session.tasking.recolor_class(value, color)

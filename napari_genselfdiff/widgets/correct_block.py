@@ -69,7 +69,7 @@ class CorrectBlock(Block):
         """Show what is known by now."""
         self.classes.show_numbers()
         self.coverage.show_numbers()
-        self.map.show_known()
+        self.map.show_share()
 
     def show_enabled(self) -> None:
         """Only what can be done now can be pressed."""

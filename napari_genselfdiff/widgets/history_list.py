@@ -162,7 +162,7 @@ class HistoryList(Section):
 
     def go_to(self, op_id: int | None) -> None:
         """Go back or forth to a step; None is before all of them. What was drawn is saved first."""
-        self._controller.save()
+        self._controller.settle()
         with self._session.attempt():
             self._session.correcting.go_to(op_id)
 

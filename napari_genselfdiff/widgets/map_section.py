@@ -76,8 +76,13 @@ class MapSection(Section):
         self.show_known()
 
     def show_known(self) -> None:
-        """Show what is known now, and from whom; at once if the map is seen."""
-        self._stale, self._places = True, None
+        """Show what is known of the task, and from whom; at once if the map is seen."""
+        self._on_history()
+        self.show_share()
+        self._read_known()
+
+    def show_share(self) -> None:
+        """Say how much a person checked, also where the map is folded."""
         store, task = self._session.store, self._session.task.name
         if store is None or task not in store.tasks:
             self.say("")
@@ -85,7 +90,6 @@ class MapSection(Section):
         pixels = store.summary(task)["pixels"]
         checked = pixels["accepted"] + pixels["human"]
         self.say(f"{share(checked, sum(pixels.values()))} of the slide checked")
-        self._read_known()
 
     def tick(self) -> None:
         """Frame the view, and show the slide's picture once it was read."""
