@@ -109,14 +109,15 @@ class Tools:
         with self.session.attempt():
             self._take(tool)
 
-    def settle(self) -> None:
-        """End what is half drawn, and save."""
+    def settle(self) -> bool:
+        """End what is half drawn, and save; False if that failed."""
         self.gestures.finish()
-        self.save()
+        return self.save()
 
     def leave(self) -> None:
-        """Put the tool away and save."""
-        self.settle()
+        """Save and put the tool away; what cannot be saved stays in hand as long as it is shown."""
+        if not self.settle() and self._is_shown():
+            return
         self.layers.close_edit()
         self._window = self._stroke = None
         if self.tool is not None:
@@ -166,18 +167,29 @@ class Tools:
             if pixel is None or not self.session.correcting.delete_object(*pixel):
                 self.pick_tool("delete")
 
-    def save(self) -> None:
-        """Put what was painted into the annotations; if that fails it stays on screen, unsaved."""
+    def save(self) -> bool:
+        """Put what was painted into the annotations; if that fails it stays on screen: False."""
         window, layer = self._window, self.layers.edit
         if window is None or layer is None or self._drawing:
-            return
-        self._stroke_done = False
+            return True
+        self._stroke_done, problem = False, True
         with self.session.attempt():
             saved = window.save(layer.data, self._what)
             if saved.pixels:
                 self.session.say(f"{self._what}: saved.")
             elif saved.region is not None:  # marks on what was so already
                 self._show(saved.region)
+            problem = False
+        return not problem
+
+    def _is_shown(self) -> bool:
+        """Whether the annotations that are edited are those on screen."""
+        window, session = self._window, self.session
+        return (
+            window is not None
+            and window.store is session.store
+            and window.task.name == session.task.name
+        )
 
     # -- the window -----------------------------------------------------------------------------
 
@@ -188,7 +200,8 @@ class Tools:
             return
         visible = self.visible()
         if self._window is None or not self._covers(visible):
-            self.save()
+            if not self.save():
+                return
             self._window = self.session.correcting.take_window(visible)
             layer = self.layers.open_edit(
                 self._window.region, self._window.values(), self._colors(self._window)

@@ -401,8 +401,12 @@ def test_removing_the_edit_layer_by_hand_saves_it(controller: Controller) -> Non
 
 
 def test_what_cannot_be_saved_stays_on_screen(
-    controller: Controller, monkeypatch: pytest.MonkeyPatch
+    controller: Controller, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    slide = controller.layers.slide
+    assert slide is not None
+    look_at(controller.viewer, slide, Region(180, 280, 60, 80))
+    clock.rest(controller)
     controller.pick_tool("brush")
 
     def full(*_: Any, **__: Any) -> None:
@@ -411,10 +415,16 @@ def test_what_cannot_be_saved_stays_on_screen(
     monkeypatch.setattr("napari_genselfdiff.annotation.disk.os.replace", full)
     stroke(controller, [(200, 300), (200, 320)])
     assert controller.session.status.tone == "error"
-    layer = controller.layers.edit
+    layer, window = controller.layers.edit, controller.edit_window
     assert layer is not None
-    assert layer.data[200, 310]
+    assert window is not None
+    assert layer.data[200 - window.region.y, 310 - window.region.x]
     assert read(controller).classes[200, 310] == 0
+    controller.leave()
+    assert controller.layers.edit is layer  # not thrown away
+    look_at(controller.viewer, slide, Region(500, 700, 60, 80))
+    clock.rest(controller)
+    assert controller.layers.edit is layer
     monkeypatch.undo()
     controller.save()
     assert read(controller).classes[200, 310] == 1
