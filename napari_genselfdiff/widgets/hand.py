@@ -119,6 +119,11 @@ class Hand:
         for point in points[1:]:
             self._mouse(QEvent.Type.MouseMove, point, "")
 
+    def release(self, point: Point) -> None:
+        """Release the left button."""
+        self._mouse(QEvent.Type.MouseButtonRelease, point, "", is_down=False)
+        self.rest(0.15)
+
     def on_canvas(self, point: Point) -> QPointF:
         """Where a level-0 pixel is on the canvas."""
         slide = self.panel.controller.layers.slide
@@ -132,6 +137,11 @@ class Hand:
         return QPointF(float(x), float(y))
 
     def _mouse(self, kind: Any, point: Point, modifiers: str, *, is_down: bool = True) -> None:
+        self.send(kind, point, modifiers, is_down=is_down)
+        QApplication.processEvents()
+
+    def send(self, kind: Any, point: Point, modifiers: str = "", *, is_down: bool = True) -> None:
+        """Send one event of the mouse and return when it was handled, before anything is drawn."""
         where = self.on_canvas(point)
         left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
         keys = _MODIFIERS[modifiers] if modifiers else Qt.KeyboardModifier.NoModifier
@@ -144,4 +154,3 @@ class Hand:
             keys,
         )
         QApplication.sendEvent(self.canvas, event)
-        QApplication.processEvents()
