@@ -362,6 +362,7 @@ class Session:
         slide, store = self.readable_store()
         model, name, bounds = self.model, self.task.name, slide.bounds
         about = {"model": model and {"name": model.card.name, "hash": model.hash}}
+        store.background.settle()  # a prediction that is on its way belongs to it
         written = export_file(
             store, name, path, frame=frame, bounds=bounds, slide=slide, provenance=about
         )
