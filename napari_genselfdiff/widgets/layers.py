@@ -176,6 +176,9 @@ class SlideLayers(ShownSlide):
         layer = self.edit
         if layer is None:
             return
+        # napari leaves the box behind its brush's circle on screen when it hides the circle: a small
+        # black square at the pointer's last place.
+        self._viewer.canvas.overlays._brush_circle.box = False
         # In this mode napari itself does nothing to the pixels, and no double click zooms.
         layer.mode = "pick"
         layer.brush_size = brush_size
