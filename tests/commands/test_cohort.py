@@ -7,6 +7,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -80,6 +81,8 @@ def test_a_cohort_leaves_tables_and_a_page_of_its_own(
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     assert "<script>alert(1)" in page.text, "the name is shown as text"
     assert "broken.svs" in page.text
+    bars = ElementTree.fromstring(text[text.index("<svg") : text.index("</svg>") + 6])
+    assert len(bars.findall("rect")) == 2
     assert "Research use only" in page.text
     assert "default-src 'none'" in text
 
