@@ -277,3 +277,39 @@ def test_nothing_is_wider_than_the_panel(looking: Hand) -> None:
         if part.isVisible() and part.parent() is not None and part.window() is panel.window():
             right = part.mapTo(panel, part.rect().topRight()).x()
             assert right <= panel.width(), (type(part).__name__, part.objectName())
+
+
+def test_a_small_screen_keeps_what_is_worked_with(
+    hand: Hand,
+    slide_path: Path,
+    tmp_path: Path,
+    make_slide: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    panel = hand.panel
+    monkeypatch.setattr("napari_genselfdiff.widgets.slide_block.is_tall", lambda: False)
+    panel.controller.open_slide(str(make_slide(tmp_path / "x.tif", 128, 128, mpp=None, levels=1)))
+    hand.rest(0.1)
+    assert panel.slide.is_open  # it asks how large a pixel is
+    panel.controller.open_slide(str(slide_path))
+    hand.rest(0.1)
+    assert not panel.slide.is_open
+    assert "case.tif" in panel.slide._head.text()
+    assert panel.correct.accept_button.isEnabled()
+
+
+def test_what_is_under_the_pointer_is_named(looking: Hand, closed: Opened) -> None:
+    predict(looking.panel.session, closed[1], VIEW, (200, 200, 12))
+    coverage = looking.panel.correct.coverage
+
+    def named(y: float, x: float) -> str:
+        slide = looking.panel.controller.layers.slide
+        assert slide is not None
+        return coverage._under_pointer(tuple(slide.data_to_world((y, x))))
+
+    assert named(200, 200) == "Pointer: Nucleus, model only, not checked"
+    assert named(150, 150) == "Pointer: background, model only, not checked"
+    assert named(500, 700) == "Pointer: unknown, nobody looked"
+    assert named(-50, 0) == "Pointer: beside the slide"
+    looking.panel.session.correcting.accept(Region(190, 190, 20, 20), 1.0)
+    assert named(200, 200) == "Pointer: Nucleus, accepted"
