@@ -142,10 +142,10 @@ def _bars(values: Sequence[tuple[str, float]]) -> str:
         length = (width - left - right) * value / top
         label = name if len(name) <= 30 else f"{name[:14]}…{name[-15:]}"
         lines.append(
-            f"<text x='{left - 8}' y='{y + step - 5}' text-anchor='end'>{escape(label)}"
-            f"<title>{escape(name)}</title></text>"
+            f"<g><title>{escape(name)}</title>"
+            f"<text x='{left - 8}' y='{y + step - 5}' text-anchor='end'>{escape(label)}</text>"
             f"<rect x='{left}' y='{y}' width='{length:.1f}' height='{step}' fill='#1F7A8C'/>"
-            f"<text x='{left + length + 6:.1f}' y='{y + step - 5}'>{value:,.0f}</text>"
+            f"<text x='{left + length + 6:.1f}' y='{y + step - 5}'>{value:,.0f}</text></g>"
         )
     height = len(values) * (step + 4)
     return (
