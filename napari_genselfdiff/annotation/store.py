@@ -237,9 +237,9 @@ class AnnotationStore(PredictedStore):
         def vouched(window: Window) -> None:
             window.provenance[window.provenance < ACCEPTED] = ACCEPTED
 
-        return self._commit(
-            task_name, what, self._blocks(task_name, region, vouched), region=region, look="seen"
-        )
+        region = self._on_grid(self._task(task_name), region)
+        blocks = self._blocks(task_name, region, vouched)
+        return self._commit(task_name, what, blocks, region=region, look="seen")
 
     def clear_to_unknown(
         self, task_name: str, region: Region, *, what: str = "Clear to unknown"
@@ -251,6 +251,7 @@ class AnnotationStore(PredictedStore):
                 if array is not None:
                     array[...] = 0
 
+        region = self._on_grid(self._task(task_name), region)
         blocks = self._blocks(task_name, region, cleared)
         return self._commit(task_name, what, blocks, region=region, look="forgotten")
 
@@ -280,9 +281,8 @@ class AnnotationStore(PredictedStore):
     def _blocks(
         self, task_name: str, region: Region, change: Callable[[Window], None]
     ) -> Iterable[Window]:
-        """Windows of a region, changed one by one; read anew each time one goes through them."""
-        arrays = self._task(task_name)
-        return _Blocks(arrays, self._on_grid(arrays, region), change)
+        """Windows of a region on the grid, changed one by one; read anew each time."""
+        return _Blocks(self._task(task_name), region, change)
 
     def _around(self, task_name: str, region: Region, ids: NDArray[np.uint32]) -> Window:
         """Window that holds these objects whole, unless they reach very far."""

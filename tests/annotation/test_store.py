@@ -163,6 +163,16 @@ def test_accept_vouches_for_background_and_leaves_hand_work(store: AnnotationSto
     check_store(store)
 
 
+def test_what_lies_beside_the_slide_is_left_out(store: AnnotationStore) -> None:
+    """A view reaches over the slide's edge as often as not."""
+    over = Region(-50, -20, 100, 120)
+    assert store.accept("Nuclei", over) == 50 * 100
+    assert store.looks("Nuclei")[-1].region == Region(0, 0, 50, 100)
+    assert store.clear_to_unknown("Nuclei", over) == 50 * 100
+    with pytest.raises(ConfigError):
+        store.accept("Nuclei", Region(-50, -20, 50, 10))
+
+
 def test_clear_to_unknown_forgets(store: AnnotationStore) -> None:
     store.write_prediction("Nuclei", disks(VIEW, (300, 300, 20)), model_hash="m1")
     store.accept("Nuclei", VIEW)
