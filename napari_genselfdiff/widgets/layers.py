@@ -176,8 +176,8 @@ class SlideLayers(ShownSlide):
         layer = self.edit
         if layer is None:
             return
-        # napari leaves the box behind its brush's circle on screen when it hides the circle: a small
-        # black square at the pointer's last place.
+        # When napari hides its brush's circle the box behind it stays: a small black square at the
+        # pointer's last place.
         self._viewer.canvas.overlays._brush_circle.box = False
         # In this mode napari itself does nothing to the pixels, and no double click zooms.
         layer.mode = "pick"

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
 
 from napari_genselfdiff.learning.before_after import RefinePreview
@@ -91,6 +93,24 @@ def test_a_real_drag_paints_and_ctrl_z_takes_it_back(looking: Hand) -> None:
     assert session.store.read("Nuclei", VIEW).ids[100, 115]
     looking.drag([(200, 205), (200, 225)], "Alt")
     assert not session.store.read("Nuclei", VIEW).ids[100, 115]
+
+
+def test_no_trace_of_the_brush_stays_at_the_pointer(looking: Hand) -> None:
+    where = looking.on_canvas((200, 230))
+    rows, columns = (slice(int(v) - 12, int(v) + 12) for v in (where.y(), where.x()))
+
+    def around() -> NDArray[np.int16]:
+        looking.rest(0.3)
+        picture = np.asarray(looking.viewer.screenshot(canvas_only=True, flash=False))
+        return picture[rows, columns, :3].astype(np.int16)
+
+    before = around()
+    for _ in range(2):
+        looking.key("B")
+        looking.drag([(200, 200), (200, 230)])
+        looking.key("Ctrl+Z")
+        looking.key("Escape")
+    np.testing.assert_allclose(around(), before, atol=3)
 
 
 def test_a_polygon_is_closed_by_a_double_click(looking: Hand) -> None:
