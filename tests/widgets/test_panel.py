@@ -310,7 +310,8 @@ def test_a_small_screen_keeps_what_is_worked_with(
     monkeypatch.setattr("napari_genselfdiff.widgets.slide_block.is_tall", lambda: False)
     panel.controller.open_slide(str(make_slide(tmp_path / "x.tif", 128, 128, mpp=None, levels=1)))
     hand.rest(0.1)
-    assert panel.slide.is_open  # it asks how large a pixel is
+    asks = panel.slide.is_open
+    assert asks  # how large a pixel is
     panel.controller.open_slide(str(slide_path))
     hand.rest(0.1)
     assert not panel.slide.is_open
