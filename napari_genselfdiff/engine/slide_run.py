@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.annotation.runs import RunFolder
     from napari_genselfdiff.engine.workers import Workers
-    from napari_genselfdiff.prediction.plan import Plan
+    from napari_genselfdiff.prediction.plan import Place, Plan
 
+_TILES = 16  # of a task: few enough that all workers share the first block of a slide
 _DEATHS = 3  # workers that may die over one task
 
 
 class Task(NamedTuple):
-    """Answer for the fresh tiles of a block ("predict"), or decide on it ("decide")."""
+    """Answer for some fresh tiles of a block ("predict"), or decide on it ("decide")."""
 
     what: Literal["predict", "decide"]
     block: int
+    part: int = 0
 
 
 class SlideRun:
@@ -62,7 +64,9 @@ class SlideRun:
             for source in sources:
                 self._feeds[source].append(number)
         self._users = np.zeros(plan.wanted.shape, np.int16)  # undecided blocks that need a tile
-        self._left = [0 for _ in blocks]  # fresh tiles of a block without an answer
+        self._places: dict[Task, list[Place]] = {}  # tiles of every task that is not done
+        self._counted: Counter[Task] = Counter()  # those of them that are answered
+        self._parts = [0 for _ in blocks]  # tasks left for the fresh tiles of a block
         self._started, self._begun_with = time.monotonic(), 0.0
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.tiles = 0
@@ -175,19 +179,19 @@ class SlideRun:
         for number in blocks:
             fresh = self.plan.fresh(number)
             left = [p for p in fresh if self._users[p] and not self.run.has_tile(p)]
-            self._left[number] = len(left)
             self.tiles += len(fresh) - len(left)
-            if left:
-                self._waiting.append(Task("predict", number))
+            for part, start in enumerate(range(0, len(left), _TILES)):
+                task = Task("predict", number, part)
+                self._places[task] = left[start : start + _TILES]
+                self._parts[number] += 1
+                self._waiting.append(task)
         self._begun_with = self.share
         for number in reversed(blocks):
-            if not self._left[number]:
+            if not self._parts[number]:
                 self._on_predicted(number)
 
     def _on_predicted(self, number: int) -> None:
         """Queue the blocks whose tiles are all answered now, before any further tiles."""
-        self.tiles += self._left[number]
-        self._left[number] = 0
         for other in self._feeds[number]:
             self._sources[other].discard(number)
             if not self._sources[other] and other not in self._decided:
@@ -203,7 +207,7 @@ class SlideRun:
         plan, number = self.plan, task.block
         spec = {**self._spec, "what": task.what, "block": number}
         if task.what == "predict":
-            return {**spec, "places": [p for p in plan.fresh(number) if self._users[p] > 0]}
+            return {**spec, "places": self._places[task]}
         area, around = plan.blocks[number], plan.around(number)
         return {
             **spec,
@@ -222,11 +226,14 @@ class SlideRun:
             self.seconds[step] += seconds
         self.computed += result["tiles"]
         if result["stopped"]:
-            self._left[task.block] -= result["tiles"]
+            self._counted[task] += result["tiles"]
             self.tiles += result["tiles"]
             self._waiting.appendleft(task)
         elif task.what == "predict":
-            self._on_predicted(task.block)
+            self.tiles += len(self._places.pop(task)) - self._counted.pop(task, 0)
+            self._parts[task.block] -= 1
+            if not self._parts[task.block]:
+                self._on_predicted(task.block)
         else:
             self._on_decided(task.block)
 

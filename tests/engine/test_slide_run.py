@@ -196,9 +196,9 @@ def test_what_a_person_says_meanwhile_stays(
     known: list[tuple[np.ndarray, np.ndarray]] = []
     take = RunFolder.take
 
-    def noting(self: RunFolder, *args: Any) -> None:
+    def noting(self: RunFolder, *args: Any, **options: Any) -> None:
         known.append((said.copy(), before.copy()))
-        take(self, *args)
+        take(self, *args, **options)
 
     monkeypatch.setattr(RunFolder, "take", noting)
     whole(slide_path, tmp_path / "s.gsd.zarr", model)
