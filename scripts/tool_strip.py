@@ -23,7 +23,8 @@ from napari_genselfdiff.widgets.panel import AnnotateSlide
 from napari_genselfdiff.widgets.view import look_at
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "tools.jpg"
-VIEW = Region(350, 500, 800, 1000)
+VIEW = Region(0, 0, 1100, 1536)
+MOSAIC = 512  # the sample is laid out of squares; their seams are not for pictures
 HALF = 44  # half the side of a picture, in pixels of the slide
 SIDE = 200  # side of a picture in the strip
 EDGE, HEAD, ACROSS = 8, 20, 3
@@ -120,14 +121,14 @@ class Strip:
         self.controller.set_brush(max(int(r), 3))
         self.hand.tap((y, x))
         self.controller.set_brush(8)
-        self._click("holes", y, x + 0.8 * r)
+        self._click("holes", y + 0.65 * r, x)
 
     def _smooth(self, y: float, x: float, r: float) -> None:
         self._at("brush", y, x)
         self.controller.set_brush(3)
         rng = np.random.default_rng(0)
-        for turn in np.linspace(0, 2 * np.pi, 9)[:-1]:
-            end = r + 4 + 4 * rng.random()
+        for turn in np.linspace(0, 2 * np.pi, 13)[:-1]:
+            end = r + 1 + 3 * rng.random()
             self.hand.drag([(y, x), (y + end * np.sin(turn), x + end * np.cos(turn))])
         self.controller.set_brush(8)
         self._click("smooth", y, x)
@@ -195,7 +196,9 @@ class Strip:
             y, x = shape.centroid[0] + VIEW.y, shape.centroid[1] + VIEW.x
             round_enough = shape.solidity > 0.9 and shape.eccentricity < 0.8
             free = all(max(abs(y - v), abs(x - u)) > 2 * HALF for v, u, _ in found)
-            here = inside.contains(Region(int(y), int(x), 1, 1))
+            here = inside.contains(Region(int(y), int(x), 1, 1)) and all(
+                HALF < value % MOSAIC < MOSAIC - HALF for value in (y, x)
+            )
             if 350 < shape.area < 1800 and round_enough and free and here:
                 found.append((y, x, float(np.sqrt(shape.area / np.pi))))
         if len(found) < len(TOOLS):
