@@ -36,13 +36,9 @@ def synthetic_slide() -> list[LayerData]:
     """Open a slide of 49,152 x 49,152 pixels, written on the spot the first time (CC0)."""
     from napari_genselfdiff._reader import slide_layer
     from napari_genselfdiff.registry.home import data_home
-    from napari_genselfdiff.samples.synthetic import write_synthetic_slide
+    from napari_genselfdiff.samples.synthetic import make_synthetic_slide
 
-    path = data_home() / "samples" / "synthetic-slide.tif"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_synthetic_slide(path)
-    return [slide_layer(path)]
+    return [slide_layer(make_synthetic_slide(data_home() / "samples"))]
 
 
 def _copied(name: str) -> Path:

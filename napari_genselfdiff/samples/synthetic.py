@@ -45,6 +45,15 @@ class _Level:
     counts: NDArray[np.uint64]
 
 
+def make_synthetic_slide(folder: Path) -> Path:
+    """The large sample slide in ``folder``, written there unless it is there already."""
+    path = folder / "synthetic-slide.tif"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_synthetic_slide(path)
+    return path
+
+
 def write_synthetic_slide(path: Path, places: tuple[int, int] = (8, 16), *, seed: int = 0) -> None:
     """Write a slide with ``places`` (rows, columns) for sections, some of them filled.
 

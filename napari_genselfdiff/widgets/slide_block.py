@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.slide import Slide
     from napari_genselfdiff.widgets.controller import Controller
 
+SYNTHETIC = "synthetic_slide"
 SAMPLES = {
     "cmu_small_region": "CMU-1: a piece of a slide to look at",
     "tnbc_pyramid": "TNBC: breast tumour, 10 fields",
+    SYNTHETIC: "A large slide, 49,152 × 49,152 pixels, made on the spot",
 }
 _FILTER = (
     "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff *.png *.jpg"
@@ -128,9 +130,13 @@ class SlideBlock(Block):
     def open_sample(self, name: str, _checked: bool = False) -> None:
         """Open a slide that came with the program, from a copy in the user's folder."""
         from napari_genselfdiff.samples import copy_sample
+        from napari_genselfdiff.samples.synthetic import make_synthetic_slide
 
+        folder = data_home() / "samples"
         with self._session.attempt():
-            self._controller.open_slide(str(copy_sample(name, data_home() / "samples")))
+            is_shipped = name != SYNTHETIC
+            path = copy_sample(name, folder) if is_shipped else make_synthetic_slide(folder)
+            self._controller.open_slide(str(path))
 
     def export_to(self, path: str, kind: str = "") -> None:
         """Write a file of the kind its name asks for, or ``kind`` where its name asks for none."""
