@@ -418,5 +418,7 @@ class SlideSegmenting:
             return None
         share, state = running.work.share, self.state
         words = {"running": "Segmenting the slide", "pausing": "Pausing", "paused": "Paused"}
+        if state == "running" and running.work.finished:
+            return Activity("Putting the results in their places", share)
         eta = running.work.eta_s if state == "running" else None
         return Activity(f"{words.get(state, state)}: {share:.0%}", share, eta)
