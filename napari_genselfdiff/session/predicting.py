@@ -253,15 +253,19 @@ class Predicting:
         self._running = None
         return True
 
+    def writer(self) -> Executor:
+        """The one thread that puts predictions among the annotations."""
+        if self.pool is None:
+            self.pool = ThreadPoolExecutor(1, "genselfdiff-writing")
+        return self.pool
+
     def _on_tile(self, running: _Running, tile: TileDone) -> None:
         preview = TilePreview(running.region, tile.core, tile.downsample, tile.classes)
         self._session.events.tile_done.emit(preview)
 
     def _write(self, running: _Running, done: RegionDone) -> None:
         """Begin to put a result among the annotations; every other change of them waits for it."""
-        if self.pool is None:
-            self.pool = ThreadPoolExecutor(1, "genselfdiff-writing")
-        result = running.store.background.start(self.pool, lambda: _put(running, done))
+        result = running.store.background.start(self.writer(), lambda: _put(running, done))
         self._writing = _Writing(running, done, result)
         if result.done():
             self._take_written(self._writing)

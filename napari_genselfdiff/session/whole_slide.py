@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
 from napari_genselfdiff.annotation.runs import unpack_tiles
+from napari_genselfdiff.annotation.window import Written
 from napari_genselfdiff.engine.headless import finish_run
 from napari_genselfdiff.engine.slide_request import WHAT, SlideRequest, objects_in
 from napari_genselfdiff.engine.slide_run import SlideRun
@@ -27,9 +29,10 @@ from napari_genselfdiff.session.events import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
     from napari_genselfdiff.annotation.runs import RunFolder
-    from napari_genselfdiff.annotation.window import Operation, Written
+    from napari_genselfdiff.annotation.window import Operation
     from napari_genselfdiff.engine.job import Job
     from napari_genselfdiff.engine.workers import Workers
     from napari_genselfdiff.prediction.plan import Plan, Tissue
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.slides.geometry import Region
 
+_NO_MORE: Final = object()
 PIECE: Final = 1024
 """Pixels of the task's grid taken over at once: short enough that the window stays quick."""
 _UNDO_REACH: Final = 20
@@ -55,6 +59,7 @@ class _Running:
     queue: deque[int]
     part: Iterator[Written | None] | None = None
     number: int = -1
+    writing: Future[Written | object | None] | None = None
     kept_objects: int = 0
     kept_pixels: int = 0
     steps: list[int] = field(default_factory=list)  # the block of every step of ours, in order
@@ -233,6 +238,7 @@ class SlideSegmenting:
         if running is None:
             raise ConfigError("no slide is being segmented")
         store, ours = running.request.store, 0
+        self._take_written(running)
         for step in reversed([step for step in store.history if not step.undone]):
             if step.what != WHAT:
                 break
@@ -334,7 +340,10 @@ class SlideSegmenting:
     def _end(self) -> _Running | None:
         running, self._running = self._running, None
         if running is not None:
-            running.work.close()
+            try:
+                self._take_written(running)
+            finally:
+                running.work.close()
         return running
 
     def _take_tissue(self) -> None:
@@ -350,7 +359,14 @@ class SlideSegmenting:
         self._report()
 
     def _take_over(self, running: _Running) -> None:
-        """Take one piece over, if the hand rests and nobody works on that place."""
+        """Take one piece over, if the hand rests and nobody works on that place.
+
+        It is written on a thread; its result is taken in by a later call.
+        """
+        if running.writing is not None:
+            if running.writing.done():
+                self._take_written(running)
+            return
         if self.busy() or time.monotonic() < running.rests_until:
             return
         if running.part is None:
@@ -365,13 +381,24 @@ class SlideSegmenting:
             return
         if running.part is None:
             return
-        missing = object()
-        written: Any = next(running.part, missing)
-        if written is missing:
+        write = partial(next, running.part, _NO_MORE)
+        background = running.request.store.background
+        running.writing = background.start(self._session.predicting.writer(), write)
+        if running.writing.done():
+            self._take_written(running)
+
+    def _take_written(self, running: _Running) -> None:
+        """Take in what became of the piece that is being written, if one is; waits for it."""
+        writing, running.writing = running.writing, None
+        if writing is None:
+            return
+        running.request.store.background.settle()
+        written = writing.result()
+        if written is _NO_MORE:
             running.part = None
         elif written is None:
             running.work.recompute(running.number)
-        else:
+        elif isinstance(written, Written):
             if written.changed_pixels:
                 running.steps.append(running.number)
             running.kept_objects += written.kept_objects
