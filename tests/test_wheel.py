@@ -27,7 +27,11 @@ manifest = manager.get_manifest("napari-genselfdiff")
 print(json.dumps({
     "package": napari_genselfdiff.__file__,
     "widgets": [w.display_name for w in manifest.contributions.widgets],
-    "samples": [sample_path(s.key).is_file() for s in manifest.contributions.sample_data],
+    "samples": [
+        sample_path(s.key).is_file()
+        for s in manifest.contributions.sample_data
+        if s.key != "synthetic_slide"  # made when it is opened
+    ],
     "models": [m.card.name for m in Registry().list()],
     "scripts": [e.value for e in entry_points(group="console_scripts", name="genselfdiff")],
 }))

@@ -182,8 +182,14 @@ def test_refining_relays_progress_and_returns_the_result(monkeypatch: pytest.Mon
     result = object.__new__(learning.RefineResult)
     asked: list[Any] = []
 
-    def refine(request: Any, profile: Profile, *, should_stop: Callable[[], bool]) -> Iterator[Any]:
-        asked.extend([request, profile, should_stop(), torch.get_num_threads()])
+    def refine(
+        request: Any,
+        profile: Profile,
+        *,
+        should_stop: Callable[[], bool],
+        should_conclude: Callable[[], bool],
+    ) -> Iterator[Any]:
+        asked.extend([request, profile, should_stop(), should_conclude(), torch.get_num_threads()])
         yield progress
         yield result
 
@@ -195,7 +201,7 @@ def test_refining_relays_progress_and_returns_the_result(monkeypatch: pytest.Mon
         next(steps)
     torch.set_num_threads(before)
     assert end.value.value is result
-    assert asked == ["request", Profile(threads=2), False, 2]
+    assert asked == ["request", Profile(threads=2), False, False, 2]
 
 
 def _fields(card: ModelCard) -> dict[str, object]:
