@@ -1,4 +1,4 @@
-"""What corrections buy and cost: python benchmarks/refine.py [--quick | --runs N] [--json FILE].
+"""What corrections buy and cost: python benchmarks/refine.py [--quick | --runs N | --times].
 
 Images of the MoNuSeg training list, which no shipped model has learned from, and copies of them
 in another stain. A sparse user (ten worst objects of a view, outlines a little off, then Accept
@@ -16,15 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from refine_rivals import forest, scratch, scratch_config, skimage_segmenter
-from report import Row, arguments, finish
+from report import Row, finish, parser, timing_row
 
 from napari_genselfdiff.errors import TrainingError
 from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.evaluation.metrics import dice
+from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.recipe import data_root
-from napari_genselfdiff.learning.refine import RefineResult
+from napari_genselfdiff.learning.refine import RefineRequest, RefineResult, refine
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.simulation import (
     Picture,
@@ -59,6 +60,7 @@ class Lab:
     refines: int
     budget_s: float
     folder: Path
+    only_times: bool = False
 
     def picture(self, name: str) -> Picture:
         """A picture of the training list."""
@@ -93,7 +95,10 @@ class Run:
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0], runs=True)
+    reader = parser(__doc__.splitlines()[0])
+    reader.add_argument("--runs", type=int, metavar="N", help="another number of runs")
+    reader.add_argument("--times", action="store_true", help="only how long a refine takes")
+    args = reader.parse_args()
     with tempfile.TemporaryDirectory(prefix="gsd-benchmark-") as temporary:
         lab = labelled_lab(
             Path(temporary),
@@ -101,6 +106,7 @@ def main() -> None:
             refines=1 if args.quick or args.runs else 5,
             budget_s=6.0 if args.quick else 30.0,
         )
+        lab = replace(lab, only_times=args.times, refines=3 if args.times else lab.refines)
         finish("refine", list(measure(lab)), args.json)
 
 
@@ -122,7 +128,9 @@ def labelled_lab(folder: Path, *, runs: int, refines: int = 1, budget_s: float =
 
 def measure(lab: Lab) -> Iterator[Row]:
     """All rows, the cheap cases first."""
-    yield done_8_tiles(lab)
+    yield from times(lab)
+    if lab.only_times:
+        return
     runs = [shifted_run(lab, number) for number in range(lab.runs)]
     yield from shift_rows(runs)
     yield from judged_rows(lab, runs)
@@ -140,9 +148,9 @@ def restained(picture: Picture) -> Picture:
     return picture._replace(name=f"{picture.name}-restained", image=image)
 
 
-def done_8_tiles(lab: Lab) -> Row:
-    """Seconds from the click to the verdict with 8 corrected views of three pictures."""
-    seconds = []
+def times(lab: Lab) -> Iterator[Row]:
+    """Seconds from the click to the first look and to the verdict, 8 views of three pictures."""
+    looks, verdicts, shown = [], [], 0
     for number in range(lab.refines):
         pictures = [
             restained(lab.picture(lab.names[(3 * number + i) % len(lab.names)])) for i in range(3)
@@ -152,9 +160,16 @@ def done_8_tiles(lab: Lab) -> Row:
         tiles = [corrected.tile for corrected in done]
         config = RefineConfig(seed=number)  # as the button does it, also in a quick run
         out = lab.place("eight", number)
-        seconds.append(refine_once(lab.model, lab.model, tiles, lab.profile, config, out).seconds)
-    middle, low, high = float(np.median(seconds)), min(seconds), max(seconds)
-    return Row("done_8_tiles_s", middle, "s", n=len(seconds), low=low, high=high)
+        request = RefineRequest(lab.model.path, lab.model.path, tiles, out, "timed", config)
+        for item in refine(request, lab.profile):
+            if isinstance(item, RefinePreview):
+                looks.append(item.seconds)
+                shown += item.better
+            elif isinstance(item, RefineResult):
+                verdicts.append(item.seconds)
+    yield timing_row("first_preview_s", looks)
+    yield timing_row("done_8_tiles_s", verdicts)
+    yield Row("first_previews_shown", float(shown), "refines", n=len(looks))
 
 
 def shifted_run(lab: Lab, number: int) -> Run:
