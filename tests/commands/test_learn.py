@@ -18,6 +18,7 @@ from napari_genselfdiff.annotation.store import HUMAN, AnnotationStore
 from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.commands import console, learn
 from napari_genselfdiff.commands.exchange import reopen
+from napari_genselfdiff.learning import first
 from napari_genselfdiff.learning.loop import Report
 from napari_genselfdiff.registry.folder import Model, read_backbone, read_model, write_backbone
 from napari_genselfdiff.slides.geometry import Region
@@ -164,6 +165,8 @@ def test_first_model_of_a_task(
 ) -> None:
     where = "napari_genselfdiff.registry.registry.bundled_backbone"
     monkeypatch.setattr(where, lambda: tiny_backbone(tmp_path))
+    quick = replace(first.FIRST, patch=64, fewest_steps=2)
+    monkeypatch.setattr(first, "FIRST", quick)
     store = reopen(corrected.with_name("case.tif.gsd.zarr"))
     store.add_task(CELLS)
     view = Region(0, 0, 256, 256)
