@@ -203,14 +203,20 @@ def change_interval(old: Counts, new: Counts, seed: int, rounds: int = 1000) -> 
     return float(low), float(high)
 
 
+def from_to(old: float, new: float) -> str:
+    """Two Dice values with as many digits as tell them apart: "0.65 → 0.71", "0.645 → 0.650"."""
+    digits = 2 if f"{old:.2f}" != f"{new:.2f}" else 3
+    return f"{old:.{digits}f} → {new:.{digits}f}"
+
+
 def _sentence(
     decision: Decision,
     value: tuple[float, float],
     kept: tuple[float, float, float] | None,
     blocks: int,
 ) -> str:
-    aside = f"on corrections kept aside, Dice {value[0]:.2f} → {value[1]:.2f}"
-    known = "" if kept is None else f"; on tissue it knew before, {kept[0]:.2f} → {kept[1]:.2f}"
+    aside = f"on corrections kept aside, Dice {from_to(*value)}"
+    known = "" if kept is None else f"; on tissue it knew before, {from_to(*kept[:2])}"
     if decision == "too_little":
         return _too_little(blocks, f"{aside}{known}")
     if decision == "better":

@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_genselfdiff.learning.gate import from_to
 from napari_genselfdiff.widgets.comparison import Comparison
 from napari_genselfdiff.widgets.drawing import drawn_over, enlarged, pixmap
 from napari_genselfdiff.widgets.look import GAP, notice, plain_button, row, text, tint
@@ -139,14 +140,14 @@ class ResultCard(QFrame):
 def numbers(outcome: Outcome) -> str:
     """Dice of every class, old to new, with the interval of the gain."""
     verdict = outcome.result.verdict
-    lines = [f"{name}: Dice {old:.2f} → {new:.2f}" for name, (old, new) in verdict.classes.items()]
+    lines = [f"{name}: Dice {from_to(*pair)}" for name, pair in verdict.classes.items()]
     low, high = verdict.interval
     lines.append(f"Gain {verdict.new - verdict.old:+.2f} (95 % between {low:+.2f} and {high:+.2f})")
     places = {"corrected": "Where you corrected", "accepted": "Where you accepted"}
     for name, (old, new) in verdict.right.items():
         lines.append(f"{places[name]}: {old:.0%} → {new:.0%} of pixels right")
     if verdict.keep is not None:
-        lines.append(f"Tissue it knew before: {verdict.keep[0]:.2f} → {verdict.keep[1]:.2f}")
+        lines.append(f"Tissue it knew before: {from_to(*verdict.keep[:2])}")
     return "\n".join(lines)
 
 

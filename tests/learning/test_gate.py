@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_genselfdiff.learning.gate import Counts, count_blocks, judge
+from napari_genselfdiff.learning.gate import Counts, count_blocks, from_to, judge
 
 NAMES = ["Nucleus"]
 
@@ -89,3 +89,9 @@ def test_without_a_keep_working_set_corrections_alone_decide() -> None:
     verdict = judge(counts(0, 0.2), counts(0, 0.05), none, none, NAMES)
     assert verdict.decision == "better"
     assert verdict.keep is None
+
+
+def test_two_values_are_told_apart() -> None:
+    assert from_to(0.65, 0.71) == "0.65 → 0.71"
+    assert from_to(0.6454, 0.6498) == "0.645 → 0.650"
+    assert from_to(0.5, 0.5) == "0.500 → 0.500"
