@@ -50,18 +50,72 @@ QPushButton:hover {{ background: #2893A8; }}
 QPushButton:pressed {{ background: #175E6C; }}
 QPushButton:disabled {{ background: rgba(124, 136, 148, 60); color: rgba(124, 136, 148, 200); }}
 """
-TOOL = f"""
-QPushButton {{ padding: 6px 4px; border-radius: 4px; }}
-QPushButton:checked {{ background: {ACCENT}; color: white; font-weight: bold; }}
-QPushButton:disabled {{ color: rgba(124, 136, 148, 160); }}
-"""
 TAB: Final = f"""
 QPushButton {{ padding: 6px 5px; border-radius: 4px; }}
 QPushButton:checked {{ background: {ACCENT}; color: white; }}
 """
 
 
-class Block(QWidget):
+class Foldable(QWidget):
+    """A line with an arrow, and a body below it that the line folds and unfolds.
+
+    Parameters
+    ----------
+    title
+        Words of the line.
+    tip
+        What one finds in it.
+    style
+        Of the line.
+    margins
+        Around the body: left, top, right, bottom.
+    is_open
+        Whether it begins unfolded.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        tip: str,
+        *,
+        style: str,
+        margins: tuple[int, int, int, int] = (0, 0, 0, 0),
+        is_open: bool = True,
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self.head = QToolButton()
+        self.head.setText(title)
+        self.head.setToolTip(tip)
+        self.head.setCheckable(True)
+        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.head.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.head.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.head.setStyleSheet(f"QToolButton {{ border: none; text-align: left; {style} }}")
+        self._inside = QWidget()
+        self.body = QVBoxLayout(self._inside)
+        self.body.setContentsMargins(*margins)
+        self.body.setSpacing(GAP)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.setSpacing(2)
+        outer.addWidget(self.head)
+        outer.addWidget(self._inside)
+        self.head.setChecked(is_open)
+        self._fold(is_open)
+        self.head.toggled.connect(self._fold)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the body is shown."""
+        return bool(self.head.isChecked())
+
+    def _fold(self, is_open: bool) -> None:
+        self.head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        self._inside.setVisible(is_open)
+
+
+class Block(Foldable):
     """A titled part of the panel that folds; the title shows a few words when folded.
 
     Parameters
@@ -73,57 +127,34 @@ class Block(QWidget):
     """
 
     def __init__(self, title: str, number: int) -> None:
-        super().__init__()
-        self._title, self._folded_words = f"  {number}   {title}", ""
-        self._head = QToolButton()
-        self._head.setText(self._title)
-        self._head.setCheckable(True)
-        self._head.setChecked(True)
-        self._head.setArrowType(Qt.ArrowType.DownArrow)
-        self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self._head.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._head.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self._head.setToolTip(f"Fold or unfold {title}")
-        self._head.setStyleSheet(
-            "QToolButton { border: none; text-align: left; font-weight: bold; padding: 5px;"
-            " background: rgba(124, 136, 148, 45); border-radius: 4px; }"
+        self._folded_words = ""
+        super().__init__(
+            f"  {number}   {title}",
+            f"Fold or unfold {title}",
+            style="font-weight: bold; padding: 5px;"
+            " background: rgba(124, 136, 148, 45); border-radius: 4px;",
+            margins=(8, 4, 4, 8),
         )
-        self._head.toggled.connect(self._fold)
-        self._inside = QWidget()
-        self.body = QVBoxLayout(self._inside)
-        self.body.setContentsMargins(8, 4, 4, 8)
-        self.body.setSpacing(GAP)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(2)
-        outer.addWidget(self._head)
-        outer.addWidget(self._inside)
 
     def set_open(self, is_open: bool) -> None:
         """Unfold or fold."""
-        self._head.setChecked(is_open)
+        self.head.setChecked(is_open)
 
     def say_folded(self, words: str) -> None:
         """Put a few words beside the title while it is folded."""
         self._folded_words = words
         self._fold(self.is_open)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether the body is shown."""
-        return bool(self._head.isChecked())
-
     def _fold(self, is_open: bool) -> None:
-        self._head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
+        super()._fold(is_open)
         words = "" if is_open or not self._folded_words else f" · {self._folded_words}"
-        wide = self._head.fontMetrics().elidedText(
+        wide = self.head.fontMetrics().elidedText(
             f"{self._title}{words}", Qt.TextElideMode.ElideRight, WIDTH - 60
         )
-        self._head.setText(wide)
-        self._inside.setVisible(is_open)
+        self.head.setText(wide)
 
 
-class Section(QWidget):
+class Section(Foldable):
     """A part of a block that folds; its line says the most important even when folded.
 
     Parameters
@@ -137,41 +168,11 @@ class Section(QWidget):
     """
 
     def __init__(self, title: str, tip: str, *, is_open: bool) -> None:
-        super().__init__()
-        self._title = title
-        self.head = QToolButton()
-        self.head.setText(title)
-        self.head.setToolTip(tip)
-        self.head.setCheckable(True)
-        self.head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.head.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.head.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.head.setStyleSheet("QToolButton { border: none; text-align: left; padding: 2px 0; }")
-        self._inside = QWidget()
-        self.body = QVBoxLayout(self._inside)
-        self.body.setContentsMargins(0, 0, 0, 0)
-        self.body.setSpacing(GAP)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.setSpacing(2)
-        outer.addWidget(self.head)
-        outer.addWidget(self._inside)
-        self.head.toggled.connect(self._fold)
-        self.head.setChecked(is_open)
-        self._fold(is_open)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the body is shown."""
-        return bool(self.head.isChecked())
+        super().__init__(title, tip, style="padding: 2px 0;", is_open=is_open)
 
     def say(self, words: str) -> None:
         """Put a few words beside the title."""
         self.head.setText(f"{self._title} · {words}" if words else self._title)
-
-    def _fold(self, is_open: bool) -> None:
-        self.head.setArrowType(Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow)
-        self._inside.setVisible(is_open)
 
 
 def is_tall() -> bool:
@@ -201,14 +202,6 @@ def plain_button(text: str, tip: str, run: Callable[[], object]) -> QPushButton:
         run()
 
     made.clicked.connect(clicked)
-    return made
-
-
-def tool_button(command: Command, run: Callable[[], object]) -> QPushButton:
-    """A button that stays down while its tool is in hand."""
-    made = button(command, run)
-    made.setCheckable(True)
-    made.setStyleSheet(TOOL)
     return made
 
 

@@ -315,7 +315,7 @@ def test_a_small_screen_keeps_what_is_worked_with(
     panel.controller.open_slide(str(slide_path))
     hand.rest(0.1)
     assert not panel.slide.is_open
-    assert "case.tif" in panel.slide._head.text()
+    assert "case.tif" in panel.slide.head.text()
     assert panel.correct.accept_button.isEnabled()
 
 
