@@ -28,7 +28,7 @@ from napari_genselfdiff.commands.segment import (
 from napari_genselfdiff.commands.slide_job import (
     Job,
     Paused,
-    make_workers,
+    cluster_workers,
     segment_one,
     whole_slide,
 )
@@ -71,13 +71,11 @@ def cohort(
         raise typer.BadParameter("name at least one slide or folder, or a file with --list")
     sizes = _with_sizes(listed(list_file) if list_file else [])
     slides = _slides([*(sources or []), *sizes])
-    with make_workers(scheduler, tls) as cluster:
-        chosen = pick_profile(profile)
-        whole = whole_slide(chosen, profile is not None, workers, cluster)
-        whole = replace(whole, fresh=fresh, threshold=threshold)
-        job = Job(pick_model(model, task), chosen, None, mpp, whole)
-        failed = _segment_all(slides, job, out, geojson, sizes)
-    if failed:
+    cluster, chosen = cluster_workers(scheduler, tls), pick_profile(profile)
+    is_given = profile is not None
+    whole = whole_slide(chosen, is_given, workers, cluster, fresh=fresh, threshold=threshold)
+    job = Job(pick_model(model, task), chosen, None, mpp, whole)
+    if _segment_all(slides, job, out, geojson, sizes):
         raise typer.Exit(console.FAILED)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,7 @@ from napari_genselfdiff.commands import console
 from napari_genselfdiff.commands.slide_job import (
     Job,
     Paused,
-    make_workers,
+    cluster_workers,
     segment_one,
     whole_slide,
 )
@@ -115,13 +114,11 @@ def segment(
         ):
             if path is not None and path.name.endswith(suffix):
                 raise typer.BadParameter(f"{what} must be a folder for {len(paths)} slides")
-    with make_workers(scheduler, tls) as cluster:
-        chosen = pick_profile(profile)
-        whole = whole_slide(chosen, profile is not None, workers, cluster)
-        whole = replace(whole, fresh=fresh, threshold=threshold)
-        job = Job(pick_model(model, task), chosen, region, mpp, whole)
-        failed = _segment_all(paths, job, out, geojson)
-    if failed:
+    cluster, chosen = cluster_workers(scheduler, tls), pick_profile(profile)
+    is_given = profile is not None
+    whole = whole_slide(chosen, is_given, workers, cluster, fresh=fresh, threshold=threshold)
+    job = Job(pick_model(model, task), chosen, region, mpp, whole)
+    if _segment_all(paths, job, out, geojson):
         raise typer.Exit(console.FAILED)
 
 

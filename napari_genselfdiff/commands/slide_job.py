@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,7 @@ from napari_genselfdiff.commands import console
 from napari_genselfdiff.errors import ConfigError, GenSelfDiffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.annotation.window import Written
@@ -34,8 +33,8 @@ class WholeSlide:
 
     profile: Profile
     make_workers: Callable[[Plan], Workers]
-    fresh: bool = False
-    threshold: float | None = None
+    fresh: bool
+    threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,8 @@ class Paused(GenSelfDiffError):
     """The user stopped a run, which can go on."""
 
 
-@contextmanager
-def make_workers(
-    scheduler: str | None, tls: Path | None
-) -> Iterator[Callable[[Plan], Workers] | None]:
-    """Connect to a cluster if one is named; gives how a run gets its workers, None for local ones.
+def cluster_workers(scheduler: str | None, tls: Path | None) -> Callable[[Plan], Workers] | None:
+    """Give how a run gets workers of a cluster, which is asked now; None if none is named.
 
     Raises
     ------
@@ -87,12 +83,11 @@ def make_workers(
     if (scheduler is None) != (tls is None):
         raise typer.BadParameter("--scheduler and --tls go together")
     if scheduler is None or tls is None:
-        yield None
-        return
+        return None
     from napari_genselfdiff.engine.cluster import ClusterWorkers
 
     ClusterWorkers(scheduler, tls).close()  # say now what is wrong, not at the first slide
-    yield lambda _plan: ClusterWorkers(scheduler, tls)
+    return lambda _plan: ClusterWorkers(scheduler, tls)
 
 
 def whole_slide(
@@ -100,6 +95,9 @@ def whole_slide(
     is_given: bool,
     workers: int | None,
     cluster: Callable[[Plan], Workers] | None,
+    *,
+    fresh: bool,
+    threshold: float | None,
 ) -> WholeSlide:
     """Decide how runs over whole slides are done; a profile given by the user stays as it is."""
     from napari_genselfdiff.engine.headless import local_workers
@@ -107,12 +105,11 @@ def whole_slide(
     from napari_genselfdiff.prediction.profile import available_cores
 
     if cluster is not None:
-        return WholeSlide(profile, cluster)
-    if is_given:
-        number = workers or max(1, available_cores() // profile.threads)
-        return WholeSlide(profile, local_workers(number))
-    shared, number = for_many_workers(profile, workers)
-    return WholeSlide(shared, local_workers(number))
+        return WholeSlide(profile, cluster, fresh, threshold)
+    number = workers or max(1, available_cores() // profile.threads)
+    if not is_given:
+        profile, number = for_many_workers(profile, workers)
+    return WholeSlide(profile, local_workers(number), fresh, threshold)
 
 
 def open_task(store: AnnotationStore, model: Model) -> TaskSpec:
