@@ -6,19 +6,15 @@ finished blocks over piece by piece, while the hand rests, around everything a p
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_genselfdiff.annotation.runs import unpack_tiles
-from napari_genselfdiff.annotation.window import Written
 from napari_genselfdiff.engine.headless import finish_run
-from napari_genselfdiff.engine.slide_request import WHAT, SlideRequest, objects_in
+from napari_genselfdiff.engine.slide_request import SlideRequest, objects_in
 from napari_genselfdiff.engine.slide_run import SlideRun
 from napari_genselfdiff.engine.workers import BATCH_NICENESS, LocalWorkers, for_many_workers
 from napari_genselfdiff.errors import ConfigError, GenSelfDiffError, ModelFileError
@@ -26,10 +22,10 @@ from napari_genselfdiff.prediction.profile import FILE_NAME, Profile, default_pr
 from napari_genselfdiff.prediction.tiles import core_size, model_downsample
 from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.events import Activity
+from napari_genselfdiff.session.taking_over import TakingOver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
+    from collections.abc import Callable
 
     from napari_genselfdiff.annotation.runs import RunFolder
     from napari_genselfdiff.annotation.window import Operation
@@ -40,30 +36,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.slides.geometry import Region
 
-_NO_MORE: Final = object()
-PIECE: Final = 1024
-"""Pixels of the task's grid taken over at once: short enough that the window stays quick."""
-_UNDO_REACH: Final = 20
-"""Parts of the run that Undo steps over to reach what a person did; more would take too long."""
-_REDO_S: Final = 8.0
-"""Nothing is taken over so long after Undo, for it would end the chance to redo."""
 State = Literal["idle", "running", "pausing", "paused"]
-
-
-@dataclass
-class _Running:
-    request: SlideRequest
-    run: RunFolder
-    plan: Plan
-    work: SlideRun
-    queue: deque[int]
-    part: Iterator[Written | None] | None = None
-    number: int = -1
-    writing: Future[Written | object | None] | None = None
-    kept_objects: int = 0
-    kept_pixels: int = 0
-    steps: list[int] = field(default_factory=list)  # the block of every step of ours, in order
-    rests_until: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +68,7 @@ class SlideSegmenting:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._running: _Running | None = None
+        self._running: TakingOver | None = None
         self._looking: Job | None = None
         self._told: object = None
         self.activity: Activity | None = None
@@ -237,44 +210,16 @@ class SlideSegmenting:
         running = self._running
         if running is None:
             raise ConfigError("no slide is being segmented")
-        store, ours = running.request.store, 0
-        self._take_written(running)
-        for step in reversed([step for step in store.history if not step.undone]):
-            if step.what != WHAT:
-                break
-            ours += 1
-        else:
-            raise ConfigError("there is nothing of yours to undo")
-        if ours > min(_UNDO_REACH, len(running.steps)):
-            raise ConfigError(
-                f"{ours} parts of the slide were segmented since your last change; "
-                "choose the step in the history instead"
-            )
-        for _ in range(ours):
-            store.undo()
-        numbers = set(running.steps[len(running.steps) - ours :])
-        del running.steps[len(running.steps) - ours :]
-        self._come_again(running, numbers)
-        running.rests_until = time.monotonic() + _REDO_S
-        return store.undo()
-
-    def _come_again(self, running: _Running, numbers: set[int]) -> None:
-        """Queue blocks that an undo took out of the annotations."""
-        if running.part is not None:
-            numbers.add(running.number)
-            running.part = None
-        for number in sorted(numbers):
-            if not running.run.give_back(number):
-                running.work.recompute(number)
-            elif number not in running.queue:
-                running.queue.append(number)
+        running.step_back()
+        return running.request.store.undo()
 
     def leave(self) -> None:
         """Let go of the slide: the run stays on disk and is offered when the slide is opened."""
         if self._looking is not None:
             self._looking.cancel()
         self._looking = self.tissue = self.found_threshold = self.threshold = None
-        self._end()
+        with self._session.attempt():
+            self._end()
         self._report()
 
     def poll(self) -> None:
@@ -285,12 +230,12 @@ class SlideSegmenting:
             return
         try:
             running.queue.extend(running.work.step(0))
-            self._take_over(running)
+            running.take(self.edited(), is_busy=self.busy())
         except (GenSelfDiffError, OSError):
             self._end()
             self._report()
             raise
-        if running.work.finished and running.work.idle and not running.queue and not running.part:
+        if running.is_over:
             self._finish(running)
         else:
             self._tell()
@@ -333,15 +278,15 @@ class SlideSegmenting:
         workers = self.make_workers(min(number, len(plan.blocks)))
         work = SlideRun(run, plan, request.spec(run, plan), workers)
         work.resume()
-        self._running = _Running(request, run, plan, work, deque())
+        self._running = TakingOver(request, run, plan, work, self._session.predicting.writer)
         self._session.say("Segmenting the slide; go on working.")
         self._report()
 
-    def _end(self) -> _Running | None:
+    def _end(self) -> TakingOver | None:
         running, self._running = self._running, None
         if running is not None:
             try:
-                self._take_written(running)
+                running.take_written()
             finally:
                 running.work.close()
         return running
@@ -358,63 +303,7 @@ class SlideSegmenting:
             self.found_threshold = threshold
         self._report()
 
-    def _take_over(self, running: _Running) -> None:
-        """Take one piece over, if the hand rests and nobody works on that place.
-
-        It is written on a thread; its result is taken in by a later call.
-        """
-        if running.writing is not None:
-            if running.writing.done():
-                self._take_written(running)
-            return
-        if self.busy() or time.monotonic() < running.rests_until:
-            return
-        if running.part is None:
-            for _ in range(len(running.queue)):
-                number = running.queue.popleft()
-                if not self._in_use(running, number):
-                    running.number = number
-                    running.part = running.request.take_over(running.run, number, PIECE)
-                    break
-                running.queue.append(number)
-        elif self._in_use(running, running.number):
-            return
-        if running.part is None:
-            return
-        write = partial(next, running.part, _NO_MORE)
-        background = running.request.store.background
-        running.writing = background.start(self._session.predicting.writer(), write)
-        if running.writing.done():
-            self._take_written(running)
-
-    def _take_written(self, running: _Running) -> None:
-        """Take in what became of the piece that is being written, if one is; waits for it."""
-        writing, running.writing = running.writing, None
-        if writing is None:
-            return
-        running.request.store.background.settle()
-        written = writing.result()
-        if written is _NO_MORE:
-            running.part = None
-        elif written is None:
-            running.work.recompute(running.number)
-        elif isinstance(written, Written):
-            if written.changed_pixels:
-                running.steps.append(running.number)
-            running.kept_objects += written.kept_objects
-            running.kept_pixels += written.kept_pixels
-
-    def _in_use(self, running: _Running, number: int) -> bool:
-        """Whether a block lies where somebody is editing."""
-        edited = self.edited()
-        if edited is None:
-            return False
-        scale = running.plan.scale.downsample
-        downsample = running.request.store.downsample(running.request.task)
-        reach = running.plan.around(number).from_grid(scale).to_grid(downsample)
-        return reach.intersection(edited) is not None
-
-    def _finish(self, running: _Running) -> None:
+    def _finish(self, running: TakingOver) -> None:
         objects = objects_in(running.run)
         self._running = None
         running.work.close()

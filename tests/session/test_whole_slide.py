@@ -16,6 +16,7 @@ from napari_genselfdiff.engine.slide_tasks import forget
 from napari_genselfdiff.engine.workers import HereWorkers
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction import plan as plan_module
+from napari_genselfdiff.session import taking_over
 from napari_genselfdiff.session import whole_slide as module
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
@@ -36,7 +37,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         return original(*args, **{"block": 288, **kwargs})
 
     monkeypatch.setattr(module, "SlideRequest", with_small_blocks)
-    monkeypatch.setattr(module, "PIECE", 288)
+    monkeypatch.setattr(taking_over, "PIECE", 288)
     yield
     forget()
 
@@ -156,7 +157,7 @@ def test_undo_takes_back_what_a_person_did_and_nothing_else(
 ) -> None:
     store, segmenting = session.store, session.whole_slide
     assert store is not None
-    monkeypatch.setattr(module, "_REDO_S", 0.3)
+    monkeypatch.setattr(taking_over, "_REDO_S", 0.3)
     segmenting.start()
     with pytest.raises(ConfigError, match="nothing of yours"):
         session.correcting.undo()
