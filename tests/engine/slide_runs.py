@@ -47,8 +47,10 @@ class Death(NamedTuple):
     times: int
 
 
-def balanced_model(path: Path, make_tissue: Callable[..., Any]) -> Model:
-    """A real network with random weights, balanced so that a part is foreground."""
+def balanced_model(
+    path: Path, make_tissue: Callable[..., Any], *, foreground: float = 0.3, tile: int = 96
+) -> Model:
+    """A real network with random weights, balanced so that this share is foreground."""
     torch.manual_seed(0)
     config = replace(PRESETS["fast"], dims=(8, 16), init_dim=8, attention=("none", "linear"))
     segmenter = build_segmenter(config, 1, 50)
@@ -56,8 +58,14 @@ def balanced_model(path: Path, make_tissue: Callable[..., Any]) -> Model:
     with torch.no_grad():
         background, nucleus = segmenter(probe).logits[0]
         assert segmenter.head.out.bias is not None
-        segmenter.head.out.bias[0] += (nucleus - background).quantile(0.7)
-    fields = {"task": TASK, "mpp_range": (0.5, 0.5), "tile": 96, "halo": 16, "min_object_um2": 2.0}
+        segmenter.head.out.bias[0] += (nucleus - background).quantile(1 - foreground)
+    fields = {
+        "task": TASK,
+        "mpp_range": (0.5, 0.5),
+        "tile": tile,
+        "halo": 16,
+        "min_object_um2": 2.0,
+    }
     return write_model(path, fields, segmenter)
 
 

@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from napari_genselfdiff.engine.cluster import ClusterWorkers, make_certificates,
 from napari_genselfdiff.engine.workers import HereWorkers
 from napari_genselfdiff.errors import ConfigError, JobFailedError
 from napari_genselfdiff.registry.folder import Model
-from tests.engine.slide_runs import SIDE, assert_same, balanced_model, labels, whole
+from tests.engine.slide_runs import assert_same, labels, whole
 
 GUIDE = Path(__file__).parents[2] / "docs" / "cluster.md"
 
@@ -106,21 +106,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield made
     finally:
         made.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
-def slide_path(folder: Path, make_slide: Callable[..., Path]) -> Path:
-    return make_slide(folder / "slide.tif", *SIDE, mpp=0.5)
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path, make_tissue: Callable[..., Any]) -> Model:
-    return balanced_model(folder / "tiny", make_tissue)
 
 
 @pytest.fixture(scope="module")

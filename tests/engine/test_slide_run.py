@@ -42,7 +42,6 @@ from tests.engine.slide_runs import (
     SIDE,
     Death,
     assert_same,
-    balanced_model,
     canonical,
     die,
     labels,
@@ -55,21 +54,6 @@ def margin() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan_module, "MARGIN", plan_module.MARGIN)  # put back at the end
         yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
-
-
-@pytest.fixture(scope="module")
-def slide_path(folder: Path, make_slide: Callable[..., Path]) -> Path:
-    return make_slide(folder / "slide.tif", *SIDE, mpp=0.5)
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path, make_tissue: Callable[..., Any]) -> Model:
-    return balanced_model(folder / "tiny", make_tissue)
 
 
 @pytest.fixture(scope="module")

@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from napari_genselfdiff.backbone.heads import build_segmenter
-from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.engine import tasks
 from napari_genselfdiff.engine.engine import Engine
 from napari_genselfdiff.engine.tasks import Context
@@ -26,19 +23,9 @@ from napari_genselfdiff.registry.card import ModelCard
 from napari_genselfdiff.registry.folder import Model, read_model, write_model
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import open_slide
+from tests.engine.slide_runs import balanced_model
 
 PROFILE = Profile(threads=1)
-TASK = {
-    "name": "Nuclei",
-    "kind": "objects",
-    "mpp": 0.5,
-    "classes": [{"value": 1, "name": "Nucleus", "color": "#00aa00"}],
-}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("work")
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +35,7 @@ def slide_path(folder: Path, make_slide: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def model(folder: Path, make_tissue: Callable[..., Any]) -> Model:
-    """A real network with random weights, balanced so that about half is foreground."""
-    torch.manual_seed(0)
-    config = replace(PRESETS["fast"], dims=(8, 16), init_dim=8, attention=("none", "linear"))
-    segmenter = build_segmenter(config, 1, 50)
-    probe = torch.from_numpy(make_tissue(160, 160)[0]).permute(2, 0, 1)[None] / 127.5 - 1
-    with torch.no_grad():
-        background, nucleus = segmenter(probe).logits[0]
-        assert segmenter.head.out.bias is not None
-        segmenter.head.out.bias[0] += (nucleus - background).median()
-    fields = {"task": TASK, "mpp_range": (0.5, 0.5), "tile": 160, "halo": 16}
-    return write_model(folder / "tiny", fields | {"min_object_um2": 2.0}, segmenter)
+    return balanced_model(folder / "tiny", make_tissue, foreground=0.5, tile=160)
 
 
 @pytest.fixture(scope="module")
