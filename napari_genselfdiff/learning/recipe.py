@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -100,12 +100,15 @@ class PretrainRecipe(PretextConfig):
     """Pre-training without labels: the network learns to mend damaged images.
 
     ``start`` is ``scratch``, ``bundled`` for the shipped backbone, or a folder or file with
-    backbone weights. ``init`` draws the first weights as PyTorch does or as the released code did.
+    backbone weights. ``start_head = "new"`` takes only its U-Net, so that the pretext may be
+    another one than the start's. ``init`` draws the first weights as PyTorch does or as the
+    released code did.
     """
 
     name: str
     preset: str = "fast"
     start: str = "scratch"
+    start_head: Literal["keep", "new"] = "keep"
     init: Init = "default"
     data: UnlabelledData
     patch: PatchConfig = PatchConfig()

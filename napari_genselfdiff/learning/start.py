@@ -29,7 +29,8 @@ def start_denoiser(recipe: PretrainRecipe) -> Denoiser:
     Raises
     ------
     ConfigError
-        If the start learned another pretext than the recipe's: says which settings to pass.
+        If the start learned another pretext than the recipe's and its head is to be kept: says
+        which settings to pass.
     ModelFileError
         If the start's file is missing, damaged or of another network.
     """
@@ -37,9 +38,10 @@ def start_denoiser(recipe: PretrainRecipe) -> Denoiser:
     initialise(model, recipe.init)
     if recipe.start != SCRATCH:
         path = start_file(recipe.start)
-        check_pretext(path, recipe)
         load_part(model.unet, "unet.", path, recipe.preset)
-        load_part(model.head, "head.", path, recipe.preset)
+        if recipe.start_head == "keep":
+            check_pretext(path, recipe)
+            load_part(model.head, "head.", path, recipe.preset)
     return model
 
 
@@ -82,9 +84,10 @@ def check_pretext(weights: Path, wanted: PretextConfig, prefix: str = "") -> Non
     learned, asked = (_settings(fields) for fields in (card, wanted.card_fields()))
     other = [f"{prefix}{key}={value}" for key, value in learned.items() if asked.get(key) != value]
     if other:
+        without = "" if prefix else " take only its U-Net with start_head=new,"
         raise ConfigError(
             f"{folder.name} was pre-trained with another pretext than the recipe's; "
-            f"go on with the same: {' '.join(other)}, or begin with start=scratch"
+            f"go on with the same: {' '.join(other)},{without} or begin with start=scratch"
         )
 
 

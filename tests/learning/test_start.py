@@ -36,9 +36,18 @@ def test_adapt_begins_with_the_shipped_backbone() -> None:
 def test_another_pretext_is_refused_with_the_settings_that_fit() -> None:
     with pytest.raises(ConfigError, match=r"another pretext.*noise\.schedule=quadratic"):
         start_denoiser(adapt("noise.schedule=cosine"))
-    with pytest.raises(ConfigError, match=r"prediction=epsilon, or begin with start=scratch"):
+    with pytest.raises(ConfigError, match=r"prediction=epsilon, .* or begin with start=scratch"):
         start_denoiser(adapt("prediction=v"))
     start_denoiser(adapt("prediction=v", "start=scratch"))
+
+
+def test_a_new_head_on_the_old_u_net_takes_any_pretext() -> None:
+    shipped = read_state(start_file("bundled"))
+    ours = start_denoiser(adapt("prediction=sample", "start_head=new")).state_dict()
+    body = [name for name in ours if name.startswith("unet.")]
+    assert all(torch.equal(ours[name], shipped[name]) for name in body)
+    drawn = [n for n in ours if n.startswith("head.") and not torch.equal(ours[n], shipped[n])]
+    assert {name.split(".")[1] for name in drawn} == {"expand", "look", "mix", "out"}
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
