@@ -1,25 +1,30 @@
-"""What corrections buy and cost: python benchmarks/refine.py [--quick | --runs N | --times].
+"""What corrections buy and cost: python benchmarks/refine.py [--quick | --runs N | --only PART].
 
 Images of the MoNuSeg training list, which no shipped model has learned from, and copies of them
 in another stain. A sparse user (ten worst objects of a view, outlines a little off, then Accept
 view) corrects 256-pixel views of an image's left half; Dice is measured on its right half, which
 nobody touched. Needs the data folder (GENSELFDIFF_DATA) and, for the forests, scikit-learn.
+
+A full run takes hours: --only runs some parts, and with --kept FILE runs measured before, of any
+part, are not repeated but counted.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from kept import Kept, Values
 from numpy.typing import NDArray
 from refine_rivals import forest, scratch, scratch_config, skimage_segmenter
 from report import Row, finish, parser, timing_row
 
 from napari_genselfdiff.errors import TrainingError
 from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
+from napari_genselfdiff.evaluation.curves import CurvePoint, draw_curves
 from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.before_after import RefinePreview
@@ -32,6 +37,7 @@ from napari_genselfdiff.learning.simulation import (
     SimulationConfig,
     answers,
     correct_views,
+    curve,
     halves,
     read_picture,
     refine_once,
@@ -46,6 +52,9 @@ from napari_genselfdiff.registry.registry import Registry
 MPP = 0.25
 USEFUL = 0.02  # Dice on untouched places that a correction must buy to count as clearly useful
 HAEMATOXYLIN, EOSIN = 0.3, 1.2  # the other stain: faded nuclei in strong pink
+PARTS = ("times", "shift", "spoilt", "rivals", "gain", "forgotten")
+ROUNDS = (1, 2, 4, 6, 8)  # corrected views, in all, after each of five refines
+_PICTURES = 5  # corrected together there, and as many that nobody corrects
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,6 @@ class Lab:
     refines: int
     budget_s: float
     folder: Path
-    only_times: bool = False
 
     def picture(self, name: str) -> Picture:
         """A picture of the training list."""
@@ -74,40 +82,31 @@ class Lab:
         """A folder for one refined model."""
         return self.folder / "-".join(map(str, parts))
 
-
-@dataclass
-class Run:
-    """Three corrected views of one restained picture, and what became of them; Dice 0-1."""
-
-    picture: Picture
-    seed: int
-    clean: float
-    shifted: float
-    tiles: list[CorrectionTile]
-    result: RefineResult
-    new: float
-    rivals: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def in_use(self) -> float:
-        """Dice of what the comparison leaves in use; what it cannot judge is taken."""
-        return self.shifted if self.result.verdict.decision == "not_better" else self.new
+    def dice(self, picture: Picture, model: Model) -> float:
+        """Dice of a model on the half of a picture that nobody touches, 0-1."""
+        return untouched_dice(answers([picture], model, self.profile))
 
 
 def main() -> None:
     reader = parser(__doc__.splitlines()[0])
     reader.add_argument("--runs", type=int, metavar="N", help="another number of runs")
+    reader.add_argument("--refines", type=int, metavar="N", help="runs of times and forgotten")
     reader.add_argument("--times", action="store_true", help="only how long a refine takes")
+    reader.add_argument("--only", nargs="+", choices=PARTS, help="only these parts")
+    reader.add_argument("--kept", type=Path, metavar="FILE", help="keep runs, and go on with them")
+    reader.add_argument("--png", type=Path, metavar="FOLDER", help="also draw the curves")
     args = reader.parse_args()
+    parts = ["times"] if args.times else args.only or PARTS
     with tempfile.TemporaryDirectory(prefix="gsd-benchmark-") as temporary:
         lab = labelled_lab(
             Path(temporary),
             runs=args.runs or (2 if args.quick else 20),
-            refines=1 if args.quick or args.runs else 5,
+            refines=args.refines or (1 if args.quick else 3 if args.times else 5),
             budget_s=6.0 if args.quick else 30.0,
         )
-        lab = replace(lab, only_times=args.times, refines=3 if args.times else lab.refines)
-        finish("refine", list(measure(lab)), args.json)
+        settings = {"budget_s": lab.budget_s, "model": lab.model.hash}
+        rows = list(measure(lab, Kept(args.kept, settings), parts, args.png))
+        finish("refine", rows, args.json)
 
 
 def labelled_lab(folder: Path, *, runs: int, refines: int = 1, budget_s: float = 30.0) -> Lab:
@@ -126,17 +125,27 @@ def labelled_lab(folder: Path, *, runs: int, refines: int = 1, budget_s: float =
     )
 
 
-def measure(lab: Lab) -> Iterator[Row]:
-    """All rows, the cheap cases first."""
-    yield from times(lab)
-    if lab.only_times:
-        return
-    runs = [shifted_run(lab, number) for number in range(lab.runs)]
-    yield from shift_rows(runs)
-    yield from judged_rows(lab, runs)
-    yield from rival_rows(lab, runs)
-    yield gain(lab)
-    yield forgotten(lab)
+def measure(
+    lab: Lab, kept: Kept, parts: Sequence[str] = PARTS, png: Path | None = None
+) -> Iterator[Row]:
+    """Measure the parts, then give the rows of all that is kept."""
+    for number in range(lab.refines if "times" in parts else 0):
+        kept.run("times", number, lambda n=number: timed_run(lab, n))
+    for part, one_run in (("shift", shifted_run), ("gain", own_stain_run)):
+        for number in range(lab.runs if part in parts else 0):
+            kept.run(part, number, lambda n=number, run=one_run: run(lab, n))
+    for part, other_run in (("spoilt", spoilt_run), ("rivals", rival_run)):
+        for number in range(lab.runs if part in parts else 0):
+            kept.run(part, number, lambda n=number, run=other_run: run(lab, n))
+    for number in range(lab.refines if "forgotten" in parts else 0):
+        kept.run("forgotten", number, lambda n=number: forgotten_run(lab, n))
+    yield from time_rows(list(kept.runs("times").values()))
+    yield from shift_rows(list(kept.runs("shift").values()), list(kept.runs("spoilt").values()))
+    yield from rival_rows(kept.runs("shift"), kept.runs("rivals"))
+    yield from gain_rows(list(kept.runs("gain").values()))
+    yield from forgotten_rows(list(kept.runs("forgotten").values()))
+    if png is not None:
+        draw(list(kept.runs("forgotten").values()), png)
 
 
 def restained(picture: Picture) -> Picture:
@@ -148,104 +157,127 @@ def restained(picture: Picture) -> Picture:
     return picture._replace(name=f"{picture.name}-restained", image=image)
 
 
-def times(lab: Lab) -> Iterator[Row]:
+def timed_run(lab: Lab, number: int) -> Values:
     """Seconds from the click to the first look and to the verdict, 8 views of three pictures."""
-    looks, verdicts, shown = [], [], 0
-    for number in range(lab.refines):
-        pictures = [
-            restained(lab.picture(lab.names[(3 * number + i) % len(lab.names)])) for i in range(3)
-        ]
-        scenes = answers(pictures, lab.model, lab.profile)
-        done = correct_views(scenes, 8, SimulationConfig(), np.random.default_rng(number))
-        tiles = [corrected.tile for corrected in done]
-        config = RefineConfig(seed=number)  # as the button does it, also in a quick run
-        out = lab.place("eight", number)
-        request = RefineRequest(lab.model.path, lab.model.path, tiles, out, "timed", config)
-        for item in refine(request, lab.profile):
-            if isinstance(item, RefinePreview):
-                looks.append(item.seconds)
-                shown += item.better
-            elif isinstance(item, RefineResult):
-                verdicts.append(item.seconds)
-    yield timing_row("first_preview_s", looks)
-    yield timing_row("done_8_tiles_s", verdicts)
-    yield Row("first_previews_shown", float(shown), "refines", n=len(looks))
+    pictures = [
+        restained(lab.picture(lab.names[(3 * number + i) % len(lab.names)])) for i in range(3)
+    ]
+    scenes = answers(pictures, lab.model, lab.profile)
+    done = correct_views(scenes, 8, SimulationConfig(), np.random.default_rng(number))
+    tiles = [corrected.tile for corrected in done]
+    config = RefineConfig(seed=number)  # as the button does it, also in a quick run
+    out = lab.place("eight", number)
+    request = RefineRequest(lab.model.path, lab.model.path, tiles, out, "timed", config)
+    found: Values = {}
+    for item in refine(request, lab.profile):
+        if isinstance(item, RefinePreview):
+            found |= {"look_s": item.seconds, "shown": item.better}
+        elif isinstance(item, RefineResult):
+            found |= {"done_s": item.seconds, "images": item.images_seen}
+    return found
 
 
-def shifted_run(lab: Lab, number: int) -> Run:
-    """Correct three views of a restained picture and refine once."""
+def time_rows(runs: list[Values]) -> Iterator[Row]:
+    """How long it takes, and how often there is something to show early."""
+    if not runs:
+        return
+    yield timing_row("first_preview_s", [run["look_s"] for run in runs])
+    yield timing_row("done_8_tiles_s", [run["done_s"] for run in runs])
+    yield Row("first_previews_shown", float(sum(r["shown"] for r in runs)), "refines", n=len(runs))
+
+
+def shifted_pair(lab: Lab, number: int) -> tuple[Picture, Picture]:
+    """A picture, and the same tissue in the other stain."""
     clean = lab.picture(lab.names[(7 * number) % len(lab.names)])
-    return corrected_run(lab, number, clean, restained(clean))
+    return clean, restained(clean)
 
 
-def gain(lab: Lab) -> Row:
-    """What three corrected views of a picture in its own stain buy."""
-    pictures = [lab.picture(lab.names[(7 * n) % len(lab.names)]) for n in range(lab.runs)]
-    runs = [corrected_run(lab, 1000 + n, same, same) for n, same in enumerate(pictures)]
-    gains = np.array([run.in_use - run.clean for run in runs])
-    before = 100 * float(np.mean([run.clean for run in runs]))
-    taken = sum(run.result.verdict.decision == "better" for run in runs)
-    seconds = np.median([run.result.seconds for run in runs])
-    said = f"from {before:.1f} points; {taken} found better; {seconds:.0f} s to the verdict"
-    return points("nuclei_gain_3_tiles", gains, said)
-
-
-def corrected_run(lab: Lab, number: int, clean: Picture, picture: Picture) -> Run:
-    """Correct three views of a picture, which may be ``clean`` restained, and refine once."""
-    rng = np.random.default_rng([number, 5])
+def corrections(lab: Lab, number: int, picture: Picture) -> list[CorrectionTile]:
+    """Three views of a picture as the simulated user corrects them; equal for equal numbers."""
     scenes = answers([picture], lab.model, lab.profile)
-    tiles = [c.tile for c in correct_views(scenes, 3, SimulationConfig(), rng)]
-    result = refine_once(
-        lab.model, lab.model, tiles, lab.profile, lab.settings(number), lab.place("shift", number)
-    )
-    return Run(
-        picture,
-        number,
-        untouched_dice(answers([clean], lab.model, lab.profile)),
-        untouched_dice(scenes),
-        tiles,
-        result,
-        untouched_dice(answers([picture], read_model(result.model), lab.profile)),
-    )
+    done = correct_views(scenes, 3, SimulationConfig(), np.random.default_rng([number, 5]))
+    return [corrected.tile for corrected in done]
 
 
-def shift_rows(runs: list[Run]) -> Iterator[Row]:
-    """How much of what another stain costs comes back."""
-    cost = np.array([run.clean - run.shifted for run in runs])
-    back = np.array([run.in_use - run.shifted for run in runs])
-    reference = f"the shift costs {100 * cost.mean():.1f} points"
-    share = float(back.mean() / cost.mean()) if cost.mean() > 0 else None
-    low, high = ratio_interval(back, cost)
-    case = "nuclei_shift_recovered_share_3_tiles"
-    yield Row(case, share, "share", None, reference, len(runs), low, high)
-    yield points("nuclei_shift_gain_3_tiles", back, "the model in use after the comparison")
-    yield points("nuclei_shift_gain_3_tiles_new", np.array([r.new - r.shifted for r in runs]), "")
+def corrected_run(lab: Lab, number: int, picture: Picture) -> Values:
+    """Correct three views of a picture and refine once; Dice before, after, and in use, 0-1."""
+    before = lab.dice(picture, lab.model)
+    tiles = corrections(lab, number, picture)
+    out = lab.place("corrected", number)
+    result = refine_once(lab.model, lab.model, tiles, lab.profile, lab.settings(number), out)
+    new, decision = lab.dice(picture, read_model(result.model)), result.verdict.decision
+    return {
+        "before": before,
+        "new": new,
+        # what the comparison cannot judge is taken
+        "in_use": before if decision == "not_better" else new,
+        "decision": decision,
+        "seconds": result.seconds,
+        "images": result.images_seen,
+        "blend": read_model(result.model).card.recipe["blend"],
+        "keep": result.verdict.keep,
+    }
 
 
-def judged_rows(lab: Lab, runs: list[Run]) -> Iterator[Row]:
-    """Whether the comparison takes what is useful and nothing that is not."""
-    useful = [run for run in runs if run.new - run.shifted >= USEFUL]
-    taken = sum(run.result.verdict.decision == "better" for run in useful)
-    reference = f"untouched Dice rises by {100 * USEFUL:g} points or more in {len(useful)}"
-    yield Row("good_refines_accepted", float(taken), "refines", None, reference, len(useful))
-    refused = sum(not _accepted(lab, run) for run in runs)
-    reference = "labels beside their objects, or a learning rate of 1, in turn"
-    yield Row("bad_refines_refused", float(refused), "refines", None, reference, len(runs))
+def shifted_run(lab: Lab, number: int) -> Values:
+    """Correct three views of a restained picture and refine once."""
+    clean, picture = shifted_pair(lab, number)
+    return {"clean": lab.dice(clean, lab.model), **corrected_run(lab, number, picture)}
 
 
-def _accepted(lab: Lab, run: Run) -> bool:
+def own_stain_run(lab: Lab, number: int) -> Values:
+    """The same in the picture's own stain."""
+    return corrected_run(lab, 1000 + number, shifted_pair(lab, number)[0])
+
+
+def gain_rows(runs: list[Values]) -> Iterator[Row]:
+    """What three corrected views of a picture in its own stain buy."""
+    if not runs:
+        return
+    gains = np.array([run["in_use"] - run["before"] for run in runs])
+    before = 100 * float(np.mean([run["before"] for run in runs]))
+    taken = sum(run["decision"] == "better" for run in runs)
+    seconds = np.median([run["seconds"] for run in runs])
+    said = f"from {before:.1f} points; {taken} found better; {seconds:.0f} s to the verdict"
+    yield points("nuclei_gain_3_tiles", gains, said)
+
+
+def shift_rows(runs: list[Values], spoilt: list[Values]) -> Iterator[Row]:
+    """How much of what another stain costs comes back, and whether the comparison is right."""
+    if runs:
+        cost = np.array([run["clean"] - run["before"] for run in runs])
+        back = np.array([run["in_use"] - run["before"] for run in runs])
+        reference = f"the shift costs {100 * cost.mean():.1f} points"
+        share = float(back.mean() / cost.mean()) if cost.mean() > 0 else None
+        low, high = ratio_interval(back, cost)
+        case = "nuclei_shift_recovered_share_3_tiles"
+        yield Row(case, share, "share", None, reference, len(runs), low, high)
+        yield points("nuclei_shift_gain_3_tiles", back, "the model in use after the comparison")
+        learnt = np.array([run["new"] - run["before"] for run in runs])
+        yield points("nuclei_shift_gain_3_tiles_new", learnt, "")
+        useful = [run for run in runs if run["new"] - run["before"] >= USEFUL]
+        taken = sum(run["decision"] == "better" for run in useful)
+        reference = f"untouched Dice rises by {100 * USEFUL:g} points or more in {len(useful)}"
+        yield Row("good_refines_accepted", float(taken), "refines", None, reference, len(useful))
+    if spoilt:
+        refused = float(sum(not run["accepted"] for run in spoilt))
+        reference = "labels beside their objects, or a learning rate of 1, in turn"
+        yield Row("bad_refines_refused", refused, "refines", None, reference, len(spoilt))
+
+
+def spoilt_run(lab: Lab, number: int) -> Values:
     """Refine a run's corrections after spoiling them, or with an absurd learning rate."""
-    config, tiles = lab.settings(run.seed), run.tiles
-    if run.seed % 2:
+    config, tiles = lab.settings(number), corrections(lab, number, shifted_pair(lab, number)[1])
+    if number % 2:
         config = replace(config, lr=1.0)
     else:
         tiles = [misplaced(tile) for tile in tiles]
     try:
-        out = lab.place("bad", run.seed)
+        out = lab.place("bad", number)
         result = refine_once(lab.model, lab.model, tiles, lab.profile, config, out)
-    except TrainingError:  # it diverged and said so
-        return False
-    return result.verdict.accepted
+    except TrainingError as err:  # it diverged and said so
+        return {"accepted": False, "sentence": str(err)}
+    return {"accepted": result.verdict.accepted, "sentence": result.verdict.sentence}
 
 
 def misplaced(tile: CorrectionTile) -> CorrectionTile:
@@ -257,58 +289,77 @@ def misplaced(tile: CorrectionTile) -> CorrectionTile:
     return replace(tile, classes=classes, objects=objects, provenance=human)
 
 
-def rival_rows(lab: Lab, runs: list[Run]) -> Iterator[Row]:
-    """Refine minus its rivals, on the same corrections with the same time."""
-    rivals: dict[str, Callable[[Run], float]] = {
-        "vs_scratch_3_tiles": lambda run: _scratch_dice(lab, run),
-        "vs_forest_3_tiles": lambda run: _half_dice(
-            run, forest(run.tiles, _half_image(run), lab.model)
-        ),
-        "vs_skimage_3_tiles": lambda run: _half_dice(
-            run, skimage_segmenter(run.tiles, _half_image(run))
-        ),
+def rival_run(lab: Lab, number: int) -> Values:
+    """Dice of Refine's rivals, on the same corrections with the same time, 0-1."""
+    picture = shifted_pair(lab, number)[1]
+    tiles = corrections(lab, number, picture)
+    half = halves(picture.classes.shape)[1].slices
+    image, truth = picture.image[half], picture.classes[half]
+    return {
+        "scratch": _scratch_dice(lab, number, picture, tiles),
+        "forest": dice(forest(tiles, image, lab.model), truth),
+        "skimage": dice(skimage_segmenter(tiles, image), truth),
     }
-    for case, rival in rivals.items():
-        theirs = np.array([rival(run) for run in runs])
-        ours = np.array([run.in_use for run in runs])
+
+
+def _scratch_dice(
+    lab: Lab, number: int, picture: Picture, tiles: Sequence[CorrectionTile]
+) -> float:
+    start = scratch(lab.model, lab.place("scratch", number), number)
+    config = replace(scratch_config(lab.budget_s), seed=number)
+    out = lab.place("scratch-refined", number)
+    result = refine_once(start, start, tiles, lab.profile, config, out)
+    return lab.dice(picture, read_model(result.model))
+
+
+def rival_rows(shift: dict[int, Values], rivals: dict[int, Values]) -> Iterator[Row]:
+    """Refine minus its rivals."""
+    both = sorted(shift.keys() & rivals.keys())
+    for name in ("scratch", "forest", "skimage") if both else ():
+        theirs = np.array([rivals[number][name] for number in both])
+        ours = np.array([shift[number]["in_use"] for number in both])
         reference = f"{100 * theirs.mean():.1f} points, Refine {100 * ours.mean():.1f}"
-        yield points(case, ours - theirs, reference)
+        yield points(f"vs_{name}_3_tiles", ours - theirs, reference)
 
 
-def _scratch_dice(lab: Lab, run: Run) -> float:
-    start = scratch(lab.model, lab.place("scratch", run.seed), run.seed)
-    config = replace(scratch_config(lab.budget_s), seed=run.seed)
-    out = lab.place("scratch-refined", run.seed)
-    result = refine_once(start, start, run.tiles, lab.profile, config, out)
-    return untouched_dice(answers([run.picture], read_model(result.model), lab.profile))
+def forgotten_run(lab: Lab, number: int) -> Values:
+    """Five refines in a row on another stain: the curve there, and Dice lost in the old stain."""
+    names = [lab.names[(10 * number + i) % len(lab.names)] for i in range(2 * _PICTURES)]
+    taught = [restained(lab.picture(name)) for name in names[:_PICTURES]]
+    others = [lab.picture(name) for name in names[_PICTURES:]]
+    config = SimulationConfig(views=ROUNDS, refine=lab.settings(number))
+    folder = lab.place("five", number)
+    found = list(simulate(taught, lab.model, lab.profile, config, folder, seed=number))
+    last = found[-1]
+    used = lab.model if last.model == lab.model.path.name else read_model(folder / last.model)
+    before, after = (
+        untouched_dice(answers(others, model, lab.profile)) for model in (lab.model, used)
+    )
+    return {"lost": before - after, "points": [asdict(point) for point in found]}
 
 
-def _half_image(run: Run) -> NDArray[np.uint8]:
-    return run.picture.image[halves(run.picture.classes.shape)[1].slices]
-
-
-def _half_dice(run: Run, classes: NDArray[np.uint8]) -> float:
-    return dice(classes, run.picture.classes[halves(run.picture.classes.shape)[1].slices])
-
-
-def forgotten(lab: Lab) -> Row:
+def forgotten_rows(runs: list[Values]) -> Iterator[Row]:
     """Points lost in the old stain by five refines, one after the other, on another one."""
-    lost = []
-    for number in range(lab.refines):
-        names = [lab.names[(10 * number + i) % len(lab.names)] for i in range(10)]
-        few = 2 if lab.refines == 1 else 5
-        taught = [restained(lab.picture(name)) for name in names[:few]]
-        others = [lab.picture(name) for name in names[5 : 5 + few]]
-        config = SimulationConfig(views=(1, 2, 3, 4, 5), refine=lab.settings(number))
-        folder = lab.place("five", number)
-        *_, last = simulate(taught, lab.model, lab.profile, config, folder, seed=number)
-        used = lab.model if last.model == lab.model.path.name else read_model(folder / last.model)
-        before, after = (
-            untouched_dice(answers(others, model, lab.profile)) for model in (lab.model, used)
-        )
-        lost.append(before - after)
+    if not runs:
+        return
+    lost = np.array([run["lost"] for run in runs])
     reference = "pictures in the stain the model knew, that nobody corrected"
-    return points("nuclei_forgotten_points_5_refines", np.array(lost), reference)
+    yield points("nuclei_forgotten_points_5_refines", lost, reference)
+    for point in curve({"runs": runs})[1:]:
+        case, said = f"nuclei_curve_{point['views']:.0f}_tiles", f"{point['actions']:.0f} actions"
+        ends = (100 * point["dice"], 100 * point["low"], 100 * point["high"])
+        yield Row(case, ends[0], "points", None, said, len(runs), *ends[1:])
+
+
+def draw(runs: list[Values], folder: Path) -> None:
+    """Curves of Dice on untouched places against what it took, as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = curve({"runs": runs})
+    axes = {"actions": "user actions", "human_px": "pixels corrected by hand", "seconds": "seconds"}
+    for key, name in axes.items():
+        rows = [CurvePoint(p[key], p["dice"], p["low"], p["high"]) for p in found]
+        path = folder / f"refine-{key.replace('_', '-')}.png"
+        draw_curves({"sparse user": rows}, path, x_name=name, y_name="Dice on untouched halves")
 
 
 def points(case: str, values: NDArray[np.float64], reference: str) -> Row:

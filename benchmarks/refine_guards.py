@@ -2,9 +2,10 @@
 
 The same corrections (three views of a picture in another stain) taught with the same number of
 steps: practising on stored tiles, on tissue the diffusion backbone draws, with an anchor to the old
-weights, or with nothing; going all the way to what was learnt, and as Refine does it. Rows give
+weights, or with nothing; going all the way to what was learnt, and as Refine does it, back part of
+the way. Rows give
 Dice points gained on the untouched half of the picture, and lost on pictures in the usual stain
-that nobody corrected.
+that nobody corrected. With --kept FILE runs measured before are not repeated.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from kept import Kept, Values
 from refine import Lab, labelled_lab, points, restained
-from report import Row, arguments, finish
+from report import Row, finish, parser
 
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.simulation import (
@@ -36,29 +38,34 @@ GUARDS: dict[str, RefineConfig] = {
     "generated": replace(_FIXED, practice="generated"),
     "anchor": replace(_FIXED, practice="none", anchor=0.03),
     "shipped": replace(_FIXED, blends=RefineConfig().blends),
+    "generated_part_way": replace(_FIXED, practice="generated", blends=RefineConfig().blends),
+    "nothing_part_way": replace(_FIXED, practice="none", blends=RefineConfig().blends),
 }
 
 
 def main() -> None:
-    args = arguments(__doc__.splitlines()[0], runs=True)
+    reader = parser(__doc__.splitlines()[0])
+    reader.add_argument("--runs", type=int, metavar="N", help="another number of runs")
+    reader.add_argument("--kept", type=Path, metavar="FILE", help="keep runs, and go on with them")
+    args = reader.parse_args()
     with tempfile.TemporaryDirectory(prefix="gsd-guards-") as folder:
         lab = labelled_lab(Path(folder), runs=args.runs or (2 if args.quick else 10))
-        finish("refine_guards", list(measure(lab)), args.json)
+        kept = Kept(args.kept, {"steps": STEPS, "model": lab.model.hash})
+        finish("refine_guards", list(measure(lab, kept)), args.json)
 
 
-def measure(lab: Lab) -> Iterator[Row]:
+def measure(lab: Lab, kept: Kept) -> Iterator[Row]:
     """Two rows a guard."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in GUARDS}
     for number in range(lab.runs):
-        for name, gained_lost in _one_run(lab, number).items():
-            found[name].append(gained_lost)
-    for name, pairs in found.items():
-        gained, lost = np.array(pairs).T
+        kept.run("guards", number, lambda n=number: _one_run(lab, n))
+    runs = list(kept.runs("guards").values())
+    for name in GUARDS:
+        gained, lost = np.array([run[name] for run in runs]).T
         yield points(f"guard_{name}_gained", gained, "untouched half, the corrected stain")
         yield points(f"guard_{name}_lost", lost, "pictures in the usual stain")
 
 
-def _one_run(lab: Lab, number: int) -> dict[str, tuple[float, float]]:
+def _one_run(lab: Lab, number: int) -> Values:
     """Gained and lost Dice of every guard on the same corrections."""
     names = [lab.names[(7 * number + i) % len(lab.names)] for i in range(3)]
     picture = restained(lab.picture(names[0]))
@@ -67,7 +74,7 @@ def _one_run(lab: Lab, number: int) -> dict[str, tuple[float, float]]:
     rng = np.random.default_rng([number, 5])
     tiles = [c.tile for c in correct_views(scenes, 3, SimulationConfig(), rng)]
     before = untouched_dice(scenes), untouched_dice(answers(others, lab.model, lab.profile))
-    found = {}
+    found: Values = {}
     for name, config in GUARDS.items():
         out = lab.place(name, number)
         refine_once(lab.model, lab.model, tiles, lab.profile, replace(config, seed=number), out)
