@@ -17,9 +17,13 @@ Tissue = tuple[NDArray[np.uint8], NDArray[np.uint16]]
 TESTS = Path(__file__).parent
 QT_FIXTURES = {"qapp", "qtbot", "make_napari_viewer", "make_napari_viewer_proxy"}
 
-# Shared machines make single examples slow; that is not a failure.
-hypothesis.settings.register_profile("project", deadline=None, max_examples=50)
-hypothesis.settings.load_profile("project")
+# Shared machines make single examples slow; that is not a failure. The same code gets the same
+# examples, so that a change is not blamed for what it did not touch; `explore` draws new ones.
+hypothesis.settings.register_profile(
+    "project", deadline=None, max_examples=50, derandomize=True, database=None
+)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=200)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "project"))
 
 
 def _pick_qt_binding() -> None:
