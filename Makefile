@@ -32,7 +32,8 @@ demo: $(VENV)/.for-use
 	$(SCREEN) $(BIN)/genselfdiff demo $(HEADLESS) --out $(OUT)
 
 test: $(VENV)/.for-development
-	$(SCREEN) $(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(SCREEN) $(BIN)/python -m pytest -m "not qt and not slow" -n auto --maxprocesses 4 $(PYTEST_ARGS)
+	$(SCREEN) $(BIN)/python -m pytest -m "qt and not slow" $(PYTEST_ARGS)
 	QT_API=pyqt6 PYTEST_QT_API=pyqt6 $(SCREEN) $(BIN)/python -m pytest -q -m "qt and not slow" \
 		tests/widgets tests/commands/test_doctor.py
 
