@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -34,6 +34,7 @@ from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.engine.headless import SlideOutcome, segment_whole
 from napari_genselfdiff.engine.slide_request import SlideRequest
+from napari_genselfdiff.engine.slide_tasks import work
 from napari_genselfdiff.engine.workers import HereWorkers, LocalWorkers, Workers
 from napari_genselfdiff.evaluation.curves import CurvePoint, draw_curves
 from napari_genselfdiff.prediction.profile import Profile, available_cores, has_cpu_bf16
@@ -137,17 +138,12 @@ def speedup(path: Path, folder: Path, rounds: int) -> Row:
 def _started(number: int) -> LocalWorkers:
     """Workers that have imported everything, for a start takes the same time once and for all."""
     workers = LocalWorkers(number, 0)
-    waiting = [workers.submit(_warm) for _ in range(4 * number)]
+    # Workers know the package, not this file: to fetch `work` they import all that it needs.
+    waiting = [workers.submit(callable, work) for _ in range(number)]
+    waiting += [workers.submit(time.sleep, 0.2) for _ in range(4 * number)]
     for one in waiting:
         one.result()
     return workers
-
-
-def _warm() -> None:
-    import torch
-
-    torch.set_num_threads(1)
-    time.sleep(0.2)
 
 
 def peak_above_base(path: Path) -> dict[str, float]:
@@ -194,20 +190,26 @@ def main() -> None:
     sides = [s for s in (QUICK if asked.quick else SIDES) if s <= (asked.side or s)]
     sides = sorted({*sides, asked.side or sides[-1]})
     rows: list[Row] = []
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            rows.extend(measured(asked, Path(name), sides))
+    finally:  # the first part takes long: what it found is told whatever becomes of the others
+        finish("whole_slide", rows, asked.json)
+
+
+def measured(asked: argparse.Namespace, folder: Path, sides: list[int]) -> Iterator[Row]:
+    """Rows of all parts, or of the one that is asked for."""
     number = available_cores() if profile().device == "cpu" else 4
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        if asked.only in (None, "time"):
-            rows += time_rows(folder, sides, number, asked.growth)
-        if asked.only in (None, "speedup"):
-            path = folder / "speed_2500.tif"
-            write_dense(path, 2500)
-            rows.append(speedup(path, folder, 1 if asked.quick else 3))
-        if asked.only in (None, "memory"):
-            path = folder / "sparse_100000.tif"
-            write_sparse(path, 100_000, 4 if asked.quick else 40)
-            rows.append(peak_row(path))
-    finish("whole_slide", rows, asked.json)
+    if asked.only in (None, "speedup"):
+        path = folder / "speed_2500.tif"
+        write_dense(path, 2500)
+        yield speedup(path, folder, 1 if asked.quick else 3)
+    if asked.only in (None, "memory"):
+        path = folder / "sparse_100000.tif"
+        write_sparse(path, 100_000, 4 if asked.quick else 40)
+        yield peak_row(path)
+    if asked.only in (None, "time"):
+        yield from time_rows(folder, sides, number, asked.growth)
 
 
 def time_rows(folder: Path, sides: list[int], number: int, plot: Path | None) -> list[Row]:
