@@ -29,6 +29,7 @@ ArrayName = Literal["classes", "objects", "provenance"]
 CHUNK = 512
 TABLE_ROWS, TABLE_CHUNK = 2**32 - 1, 16384  # one row an object id: (class value, pixels)
 CLASS_COLUMN, AREA_COLUMN = 0, 1
+CONFIDENCE_UNITS = 10_000
 _DTYPES = {"classes": "uint8", "objects": "uint32", "provenance": "uint8"}
 _PROVENANCE_COLORS = {MODEL: "#56B4E9", ACCEPTED: "#009E73", HUMAN: "#FFFFFF"}
 _PROVENANCE_NAMES = {MODEL: "model", ACCEPTED: "accepted", HUMAN: "human"}
@@ -51,6 +52,8 @@ class TaskArrays:
 
     ``table`` has a row an object id, (class value, pixels), uint32; None for areas. ``coverage``
     has an element a chunk of the grid and provenance 1..3: the number of its pixels, int32.
+    ``confidence`` has an element an object id, in 1/10,000 and 0 where no model said anything;
+    annotations of older versions have no file of it.
     """
 
     def __init__(self, files: Files, task: TaskRecord, slide: SlideRecord) -> None:
@@ -72,6 +75,7 @@ class TaskArrays:
         self.stored = {array: levels[0] for array, levels in self._chunked.items()}
         self.coverage = _opened(files, f"tables/{name}.coverage", _coverage_options(self.shape))[1]
         self.table: ChunkArray | None = None
+        self.confidence = _confidences(files, name)
         if self.has_objects:
             self.table = _opened(files, f"tables/{name}.objects", _table_options())[1]
 
@@ -137,6 +141,19 @@ class TaskArrays:
             found[here] = rows[ids[here] - start]
         return found
 
+    def confidences(self, ids: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """How sure the model was that made each object, 0..1; NaN where none did, or none said."""
+        found = np.zeros(len(ids), np.float64)
+        if self.has_objects:
+            chunks = ids // TABLE_CHUNK
+            for chunk in np.unique(chunks):
+                here, start = chunks == chunk, int(chunk) * TABLE_CHUNK
+                part = slice(start, min(start + TABLE_CHUNK, TABLE_ROWS))
+                values = self.confidence.read((part, slice(0, 1)))[:, 0]
+                found[here] = values[ids[here] - start] / CONFIDENCE_UNITS
+        found[found == 0] = np.nan
+        return found
+
 
 def _tiles_of(known: NDArray[np.bool_], chunk: Region, tile: int) -> list[tuple[int, int]]:
     """Tiles, on multiples of ``tile``, with a pixel of a chunk that is known."""
@@ -166,6 +183,7 @@ def create_task(folder: Path, task: TaskRecord, slide: SlideRecord) -> None:
     tables = {f"tables/{name}.coverage": _coverage_options(shape)}
     if task.spec.kind == "objects":
         tables[f"tables/{name}.objects"] = _table_options()
+        tables[f"tables/{name}.confidence"] = _confidence_options()
     for path, options in tables.items():
         zarr.create_array(store, name=path, overwrite=True, **options)
 
@@ -234,6 +252,17 @@ def _coverage_options(shape: tuple[int, int]) -> dict[str, Any]:
 
 def _table_options() -> dict[str, Any]:
     return _options((TABLE_ROWS, 2), (TABLE_CHUNK, 2), "uint32")
+
+
+def _confidence_options() -> dict[str, Any]:
+    return _options((TABLE_ROWS, 1), (TABLE_CHUNK, 1), "uint16")
+
+
+def _confidences(files: Files, task_name: str) -> ChunkArray:
+    """Array of confidences; nothing of it need be on disk yet."""
+    options = _confidence_options()
+    key = f"tables/{task_name}.confidence"
+    return ChunkArray(files, key, options["shape"], options["chunks"], options["dtype"])
 
 
 def _opened(files: Files, key: str, options: dict[str, Any]) -> tuple[zarr.Array[Any], ChunkArray]:

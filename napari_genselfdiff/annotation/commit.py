@@ -12,6 +12,7 @@ from napari_genselfdiff.annotation.arrays import (
     AREA_COLUMN,
     CHUNK,
     CLASS_COLUMN,
+    CONFIDENCE_UNITS,
     TABLE_CHUNK,
     TABLE_ROWS,
     TaskArrays,
@@ -47,6 +48,7 @@ class Staging:
     boxes: list[Region] = field(default_factory=list)
     changed: int = 0
     _areas: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _confidences: dict[int, float] = field(default_factory=dict)
     _coverage: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, after: Window) -> None:
@@ -71,10 +73,12 @@ class Staging:
         if after.objects is not None:
             self._put("objects", region, old.ids, new.ids)
             self._measure(old, new)
+            self._confidences.update(after.confidences)
 
     def finish(self) -> None:
         """Stage the table of objects and the coverage map."""
         self._finish_table()
+        self._finish_confidences()
         self._finish_coverage()
         if len(self.boxes) > MAX_BOXES:
             self.boxes = [bounding_box(self.boxes)]
@@ -145,6 +149,24 @@ class Staging:
         new[ids - start] = rows
         for key, data in table.encode((start, 0), old, new):
             self.transaction.put(key, data)
+
+    def _finish_confidences(self) -> None:
+        """Stage what a model said of its objects."""
+        if not self._confidences:
+            return
+        confidence = self.arrays.confidence
+        ids: Ids = np.array(sorted(self._confidences), np.uint32)
+        stated = np.array([self._confidences[i] for i in ids.tolist()])
+        # 0 means that nobody said anything.
+        values = np.clip(np.round(stated * CONFIDENCE_UNITS), 1, CONFIDENCE_UNITS)
+        for chunk in np.unique(ids // TABLE_CHUNK).tolist():
+            here, start = ids // TABLE_CHUNK == chunk, chunk * TABLE_CHUNK
+            part = slice(start, min(start + TABLE_CHUNK, TABLE_ROWS))
+            old = confidence.read((part, slice(0, 1)))
+            new = old.copy()
+            new[ids[here] - start, 0] = values[here]
+            for key, data in confidence.encode((start, 0), old, new):
+                self.transaction.put(key, data)
 
     def _finish_coverage(self) -> None:
         coverage = self.arrays.coverage

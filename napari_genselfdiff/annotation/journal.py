@@ -37,6 +37,7 @@ _CHUNK_KEY = re.compile(
     r"(labels/[A-Za-z0-9 _-]+\.(classes|objects|provenance)/0|tables/[A-Za-z0-9 _-]+\.\w+)"
     r"/c(/[0-9]{1,9}){2,3}"
     r"|labels/[A-Za-z0-9 _-]+\.classes/zarr\.json"  # colours and names of the classes
+    r"|rois\.json"
 )
 
 

@@ -112,7 +112,7 @@ class _Meeting:
         )
         self.old.kept[0] = False
         new_ids, self.codes = compact(new.ids)
-        self.n = len(new_ids)
+        self.n, self.new_ids = len(new_ids), new_ids
         self.sizes = counts(self.codes, self.n)
         self.classes = majority_class(self.codes, new.classes, self.n)
         self.dropped = self.classes == 0
@@ -169,7 +169,14 @@ class _Meeting:
         after.ids[self.inner][written] = ids[kept_codes][written]
         after.classes[self.inner][written] = self.classes[kept_codes][written]
         after.provenance[self.inner][written] = MODEL
+        after.confidences = self._confidences(ids)
         return after
+
+    def _confidences(self, ids: Ids) -> dict[int, float]:
+        """What the model said of its objects, by the ids they have now."""
+        said = self.new.confidences
+        pairs = zip(ids.tolist(), self.new_ids.tolist(), strict=True)
+        return {to: said[of] for to, of in pairs if to and of in said}
 
     def _agree_on_classes(self, after: Window) -> None:
         """Give an object found again across the border one class: that of its larger part."""

@@ -17,6 +17,7 @@ from napari_genselfdiff.slides.geometry import Region
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import shapely
     from numpy.typing import NDArray
 
     Mask = NDArray[np.bool_]
@@ -44,16 +45,21 @@ def enclosed(points: Sequence[Point], region: Region) -> Mask:
     region
         What is asked for; the path may leave it.
     """
+    rings = [np.asarray(part.exterior.coords) for part in outer_parts(points)]
+    return rasterize(rings, region.y, region.x, region.shape)
+
+
+def outer_parts(points: Sequence[Point]) -> list[shapely.Polygon]:
+    """Everything a closed path goes around, in pixel corners (x, y); as for :func:`enclosed`."""
     import shapely
 
     if len(points) < 3:
-        return np.zeros(region.shape, bool)
+        return []
     line = shapely.LineString([(x + 0.5, y + 0.5) for y, x in [*points, points[0]]])
     faces = shapely.polygonize([shapely.node(line)])
     whole = shapely.union_all(list(faces.geoms))
     parts = [] if whole.is_empty else getattr(whole, "geoms", [whole])
-    rings = [np.asarray(part.exterior.coords) for part in parts]
-    return rasterize(rings, region.y, region.x, region.shape)
+    return [shapely.Polygon(part.exterior) for part in parts]
 
 
 def crossed(points: Sequence[Point], region: Region) -> Mask:

@@ -25,7 +25,7 @@ from napari_genselfdiff.registry.card import Mpp, Record, Sha256, TaskName, one_
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -167,6 +167,7 @@ class RunFolder:
         arrays = [window.classes.astype("u1")]
         if window.objects is not None:
             arrays.append(window.objects.astype("<u4"))
+            arrays.append(_by_number(window.confidences, int(window.objects.max(initial=0))))
         packed = [bytes(_ZSTD.encode(np.ascontiguousarray(array))) for array in arrays]
         sizes = ",".join(str(len(part)) for part in packed)
         head = header.encode() + b"\n" + sizes.encode() + b"\n"
@@ -187,11 +188,13 @@ class RunFolder:
                 return None
             lengths = [int(size) for size in sizes.split(b",")]
             classes = _unpacked(packed[: lengths[0]], region.shape, "u1")
-            objects = None
+            objects, sure = None, {}
             if len(lengths) > 1:
-                objects = _unpacked(packed[lengths[0] :], region.shape, "<u4")
+                end = lengths[0] + lengths[1]
+                objects = _unpacked(packed[lengths[0] : end], region.shape, "<u4")
+                sure = _confidences(packed[end:], int(objects.max(initial=0)))
             provenance = np.full(region.shape, MODEL, np.uint8)
-            return Window(region, classes, objects, provenance), dict(found["facts"])
+            return Window(region, classes, objects, provenance, sure), dict(found["facts"])
         except (ValueError, KeyError, TypeError, RuntimeError, ConfigError):
             return None
 
@@ -289,6 +292,24 @@ def unpack_tiles(manifest: Manifest) -> NDArray[np.bool_]:
     return np.asarray(bits.reshape(shape).astype(bool))
 
 
+def _by_number(confidences: Mapping[int, float], most: int) -> NDArray[np.float32]:
+    """Confidences of objects numbered from 1 to ``most``; 0 for those without one."""
+    values = np.zeros(most + 1, "<f4")
+    for number, value in confidences.items():
+        if number <= most:  # the window may be a part of what was predicted
+            values[number] = value
+    return values
+
+
+def _confidences(packed: bytes, most: int) -> dict[int, float]:
+    """Confidences by object; no object of the block has a number above ``most``."""
+    if not packed:
+        return {}
+    found = _unpacked(packed, (most + 1,), "<f4")
+    known = np.flatnonzero((found > 0) & (found <= 1))
+    return dict(zip(known.tolist(), found[known].tolist(), strict=True))
+
+
 def _with_checksum(data: bytes) -> bytes:
     return zlib.crc32(data).to_bytes(4, "little") + data
 
@@ -303,7 +324,7 @@ def _read_checked(path: Path) -> bytes | None:
     return data[4:]
 
 
-def _unpacked(packed: bytes, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
+def _unpacked(packed: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """Decode an array; with a place to put it, no more than that is ever unpacked."""
     array = np.empty(shape, dtype)
     _ZSTD.decode(packed, out=array)

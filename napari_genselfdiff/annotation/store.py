@@ -19,9 +19,9 @@ from napari_genselfdiff.annotation.journaled import StoreEvents
 from napari_genselfdiff.annotation.labelling import among
 from napari_genselfdiff.annotation.lock import StoreLock
 from napari_genselfdiff.annotation.place import check_slide, create_store, default_store_path
-from napari_genselfdiff.annotation.predicted import PredictedStore
 from napari_genselfdiff.annotation.pyramid import split
 from napari_genselfdiff.annotation.recovery import Recovery
+from napari_genselfdiff.annotation.roi_store import RoiStore
 from napari_genselfdiff.annotation.schema import SlideRecord, read_record, upgrade_record
 from napari_genselfdiff.annotation.settle import edited, settle_objects, settle_outside
 from napari_genselfdiff.annotation.sheltered import of_the_disk
@@ -65,7 +65,7 @@ _FARTHEST = 4096  # pixels around a window searched for the rest of an object
 _BLOCK = 2048  # side of the blocks, whole chunks, in which large regions are worked on
 
 
-class AnnotationStore(PredictedStore):
+class AnnotationStore(RoiStore):
     """Annotations of one slide; made by :meth:`open` or :meth:`open_read_only`."""
 
     @classmethod

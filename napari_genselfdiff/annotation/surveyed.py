@@ -92,6 +92,10 @@ class SurveyedStore(RecoveringStore):
         """Class value and number of pixels of objects, (n, 2); zeros for ids that do not exist."""
         return self._task(task_name).rows(np.asarray(ids, np.uint32))
 
+    def object_confidences(self, task_name: str, ids: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """How sure the model that made each object was, 0..1; NaN where no model said so."""
+        return self._task(task_name).confidences(np.asarray(ids, np.uint32))
+
     def known_regions(self, task_name: str, tile: int) -> list[Region]:
         """Tiles of the grid, on multiples of ``tile``, that hold pixels a person vouches for."""
         if tile < 1:

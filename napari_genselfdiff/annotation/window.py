@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -10,6 +10,8 @@ import numpy as np
 from napari_genselfdiff.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from napari_genselfdiff.slides.geometry import Region
@@ -35,12 +37,15 @@ class Window:
         (h, w) uint32, 0 = no object, else the object's id; None for tasks of kind areas.
     provenance
         (h, w) uint8: UNKNOWN, MODEL, ACCEPTED or HUMAN.
+    confidences
+        By object id, how sure the model that made it was, 0..1; given with predictions only.
     """
 
     region: Region
     classes: NDArray[np.uint8]
     objects: NDArray[np.uint32] | None
     provenance: NDArray[np.uint8]
+    confidences: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def ids(self) -> NDArray[np.uint32]:
@@ -52,7 +57,8 @@ class Window:
     def copy(self) -> Window:
         """Give a window with its own arrays."""
         objects = None if self.objects is None else self.objects.copy()
-        return Window(self.region, self.classes.copy(), objects, self.provenance.copy())
+        arrays = self.classes.copy(), objects, self.provenance.copy()
+        return Window(self.region, *arrays, self.confidences)
 
     def cropped(self, region: Region) -> Window:
         """Views of the part in ``region``, which must lie inside."""
@@ -60,7 +66,7 @@ class Window:
             raise ConfigError(f"{region} is not inside the window {self.region}")
         part = region.shifted(-self.region.y, -self.region.x).slices
         objects = None if self.objects is None else self.objects[part]
-        return Window(region, self.classes[part], objects, self.provenance[part])
+        return Window(region, self.classes[part], objects, self.provenance[part], self.confidences)
 
     def checked(self, has_objects: bool) -> Window:
         """Give the window with the dtypes of the store.
@@ -81,7 +87,8 @@ class Window:
         provenance = self._as("provenance", self.provenance, np.uint8)
         if provenance.size and int(provenance.max()) > HUMAN:
             raise ConfigError(f"provenance {provenance.max()} in a window; 0..3 is needed")
-        return Window(self.region, self._as("classes", self.classes, np.uint8), objects, provenance)
+        classes = self._as("classes", self.classes, np.uint8)
+        return Window(self.region, classes, objects, provenance, self.confidences)
 
     def _as(self, name: str, array: NDArray[np.generic], dtype: type) -> NDArray:  # type: ignore[type-arg]
         values = np.asarray(array)

@@ -161,8 +161,8 @@ def assemble(answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: R
 
 def objects_of(
     answers: Sequence[TileAnswer], card: ModelCard, mpp: float, area: Region, inner: Region
-) -> tuple[NDArray[np.uint8], NDArray[np.uint32] | None]:
-    """Classes and objects of an area, of which only what touches ``inner`` matters.
+) -> Labels:
+    """Label maps of an area, of which only what touches ``inner`` matters.
 
     As :func:`assemble`, but what lies apart from ``inner`` is left out, which no object inside can
     tell: objects are divided in each connected part of the foreground for itself.
@@ -172,13 +172,14 @@ def objects_of(
     joined = blended(answers, card, reach)
     classes = _classes(joined[:-2], card, mpp)
     if card.task.kind != "objects":
-        return classes[cut], None
+        return Labels(classes[cut], None, np.empty((0, 0), np.float32))  # nobody asks for it
     parts, count = ndimage.label(classes > 0, structure=np.ones((3, 3), np.int8))
     touching = np.zeros(count + 1, bool)
     touching[parts[inner.shifted(-reach.y, -reach.x).slices]] = True
     touching[0] = False
     classes, objects = split_objects(touching[parts], joined[-2], joined[:-2], card, mpp)
-    return classes[cut], objects[cut]
+    confidence = drawn_confidence(joined[:-2, *cut], classes[cut], card, mpp)
+    return Labels(classes[cut], objects[cut], confidence)
 
 
 def blended(

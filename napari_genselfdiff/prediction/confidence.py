@@ -119,6 +119,34 @@ def calibrated(confidence: NDArray[np.floating], heat: float) -> NDArray[np.floa
     return np.asarray(1 / (1 + np.exp(-np.log(clipped / (1 - clipped)) / heat)))
 
 
+def object_confidences(
+    objects: NDArray[np.uint32], confidence: NDArray[np.floating], card: ModelCard, flips: int
+) -> NDArray[np.float64]:
+    """Mean calibrated confidence of the pixels of each object: the share expected to be right.
+
+    Parameters
+    ----------
+    objects
+        Ids, ``(H, W)``, 0 = none.
+    confidence
+        Of the drawn class, ``(H, W)``, see :func:`drawn_confidence`; not calibrated.
+    card, flips
+        The model's card, and the views it was averaged over.
+
+    Returns
+    -------
+    ndarray
+        By id, from 0 to the highest; NaN for ids without a pixel.
+    """
+    inside = objects > 0
+    ids = objects[inside]
+    n = int(ids.max(initial=0)) + 1
+    sure = calibrated(confidence[inside], temperature(card, flips))
+    pixels = np.bincount(ids, minlength=n)
+    total = np.bincount(ids, sure, n)
+    return np.divide(total, pixels, out=np.full(n, np.nan), where=pixels > 0)
+
+
 def fit_temperature(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
     """Temperature with the smallest cross-entropy.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, JobFailedError
 from napari_genselfdiff.prediction.answers import Readable, TileAnswer, TileReader, assemble
-from napari_genselfdiff.prediction.confidence import unsure
+from napari_genselfdiff.prediction.confidence import object_confidences, unsure
 from napari_genselfdiff.prediction.tiles import Tile, model_downsample
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
@@ -79,6 +79,8 @@ class RegionDone:
         :func:`~napari_genselfdiff.prediction.confidence.unsure`.
     profile
         What it was computed with.
+    confidences
+        By object id, how sure the model is of it, 0..1.
     """
 
     region: Region
@@ -91,6 +93,7 @@ class RegionDone:
     warning: str | None = None
     unsure: NDArray[np.bool_] | None = None
     profile: Profile | None = None
+    confidences: NDArray[np.float64] | None = None
 
 
 class Stopwatch:
@@ -175,6 +178,10 @@ def predict_region(
     objects = None if labels.objects is None else renumbered(labels.objects[cut])
     watch.lap("instances")
     hatched = unsure(labels.confidence, model.card, scale.mpp, profile.flips)[cut].copy()
+    sure = None
+    if objects is not None:
+        seen = labels.confidence[cut]
+        sure = object_confidences(objects, seen, model.card, profile.flips)
     watch.lap("confidence")
     yield RegionDone(
         region,
@@ -187,6 +194,7 @@ def predict_region(
         scale.warning,
         hatched,
         profile,
+        sure,
     )
 
 
@@ -238,7 +246,7 @@ def to_store_window(
     place, pick = _store_pixels(done, slide_shape, store_downsample)
     objects = None if done.objects is None else done.objects[pick]
     provenance = np.full(place.shape, MODEL, np.uint8)
-    return Window(place, done.classes[pick], objects, provenance)
+    return Window(place, done.classes[pick], objects, provenance, _by_id(done.confidences))
 
 
 def unsure_in_store(
@@ -249,6 +257,14 @@ def unsure_in_store(
     if done.unsure is None:
         return place, np.zeros(place.shape, bool)
     return place, np.asarray(done.unsure[pick])
+
+
+def _by_id(confidences: NDArray[np.float64] | None) -> dict[int, float]:
+    """Confidences that are known, by object id."""
+    if confidences is None:
+        return {}
+    known = np.flatnonzero(confidences > 0)
+    return dict(zip(known.tolist(), confidences[known].tolist(), strict=True))
 
 
 def _store_pixels(

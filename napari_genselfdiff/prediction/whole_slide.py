@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_genselfdiff.prediction.answers import TileAnswer, TileReader, objects_of
+from napari_genselfdiff.prediction.confidence import object_confidences
 from napari_genselfdiff.prediction.packing import TileCodec
 from napari_genselfdiff.prediction.region import (
     RegionDone,
@@ -87,7 +88,7 @@ class SlideWork:
         self._card: ModelCard = model.card
         self._scale: ScaleChoice = model_downsample(slide.mpp, model.card.mpp_range)
         self._reader = TileReader(slide, model.card, self._scale)
-        # Flips serve the confidence alone, which is not stored.
+        # Flips serve the confidence alone, and would make a slide take several times as long.
         self._network: Network = Network(segmenter, replace(profile, flips=1))
         self._batch = profile.batch
         self._codec = TileCodec(model.card.task.n_classes, model.card.tile, averaged=False)
@@ -163,7 +164,8 @@ class SlideWork:
         owned, reach = 0, area
         look = area.padded(_FIRST_LOOK).intersection(around) or area
         while True:
-            classes, objects = objects_of(answers, self._card, self._scale.mpp, around, look)
+            labels = objects_of(answers, self._card, self._scale.mpp, around, look)
+            objects = labels.objects
             if objects is None:
                 break
             mine = _owned(objects, area.shifted(-around.y, -around.x))
@@ -172,13 +174,18 @@ class SlideWork:
                 break
             look = reach
         cut = reach.shifted(-around.y, -around.x).slices
+        sure = None
+        if objects is not None:
+            objects = renumbered(objects[cut])
+            sure = object_confidences(objects, labels.confidence[cut], self._card, 1)
         done = RegionDone(
             reach,
             self._scale.downsample,
             self._scale.mpp,
-            classes[cut],
-            None if objects is None else renumbered(objects[cut]),
+            labels.classes[cut],
+            objects,
             np.empty((0, 0), np.float16),
+            confidences=sure,
         )
         return to_store_window(done, self._slide.shape, self._store_downsample), owned
 

@@ -266,11 +266,12 @@ def test_a_damaged_or_missing_answer_is_computed_again(slide: Slide, tmp_path: P
 @pytest.mark.parametrize("cut", [0, 3, 40, -1])
 def test_a_damaged_block_counts_as_not_there(slide: Slide, tmp_path: Path, cut: int) -> None:
     run = empty_run(tmp_path / "run")
-    window = Window(
-        Region(0, 0, 40, 30), *(np.ones((40, 30), t) for t in (np.uint8, np.uint32, np.uint8))
-    )
+    ones = np.ones((40, 30), np.uint8)
+    window = Window(Region(0, 0, 40, 30), ones, ones.astype(np.uint32), ones, {1: 0.75})
     run.write_block(7, window, {})
-    assert run.read_block(7) is not None
+    found = run.read_block(7)
+    assert found is not None
+    assert found[0].confidences == {1: 0.75}
     path = run.path / "blocks" / "7"
     path.write_bytes(path.read_bytes()[:cut])
     assert run.read_block(7) is None

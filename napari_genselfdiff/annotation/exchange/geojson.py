@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4, uuid5
@@ -18,9 +19,11 @@ from uuid import UUID, uuid4, uuid5
 import numpy as np
 
 from napari_genselfdiff.annotation.disk import disk_errors
-from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson
+from napari_genselfdiff.annotation.exchange.geojson_in import ROI_MARK, read_geojson
+from napari_genselfdiff.annotation.exchange.measured import object_measurer
 from napari_genselfdiff.annotation.exchange.origin import Frame, frame_offset, origin
 from napari_genselfdiff.annotation.exchange.shapes import shapes
+from napari_genselfdiff.annotation.rois import ROI_COLOR, pick_roi
 from napari_genselfdiff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,12 +33,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.exchange.shapes import Shape
+    from napari_genselfdiff.annotation.rois import Roi
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.registry.card import ClassSpec
     from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.slides.slide import Slide
 
 __all__ = ["Frame", "read_geojson", "write_geojson"]
 
+_NAMES = (
+    "Perimeter µm",
+    "Circularity",
+    "Eccentricity",
+    "Haematoxylin OD mean",
+    "Eosin OD mean",
+    "Confidence",
+)
+"""What QuPath shows instead of the names of ``measured.MEASURED``."""
 _SOURCES = ("model", "accepted", "human")
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -48,8 +62,12 @@ def write_geojson(
     frame: Frame = "level0",
     bounds: Region | None = None,
     provenance: Mapping[str, Any] | None = None,
+    slide: Slide | None = None,
+    roi: str | None = None,
 ) -> int:
     """Write all objects (detections) or areas (annotations) of a task for QuPath.
+
+    Regions of interest come first, as locked annotations with their names.
 
     Parameters
     ----------
@@ -59,28 +77,38 @@ def write_geojson(
         ``qupath`` subtracts the corner of the slide's ``bounds`` (None: nothing to subtract).
     provenance
         What else the file should say of its origin (models, settings); plain JSON values.
+    slide
+        Where the densities of stains are measured; None leaves them out.
+    roi
+        Name of a region of interest to which everything is restricted: objects whose centroid
+        lies inside, areas cut at its border.
 
     Returns
     -------
     int
-        Number of features.
+        Number of objects or areas.
 
     Raises
     ------
     ConfigError
-        If the task or the frame is unknown.
+        If the task, the frame or the region of interest is unknown.
     StoreError
         If the file cannot be written; an older one is then still there.
     """
     offset = frame_offset(frame, bounds)
     about = origin(store, task_name, frame=frame, offset=offset, provenance=provenance)
-    number = 0
+    within = None if roi is None else pick_roi(store.rois, roi)
+    number, separator = 0, "\n"
     with disk_errors(f"write {path}"), _new_text_file(path) as file:
         file.write(f'{{"type":"FeatureCollection",\n"genselfdiff":{_json(about)},\n"features":[')
         writer = _FeatureWriter(store, task_name, offset)
-        for number, shape in enumerate(shapes(store, task_name), start=1):
-            file.write(",\n" if number > 1 else "\n")
-            file.write(_json(writer.feature(shape)))
+        for region in store.rois if within is None else [within]:
+            file.write(separator + _json(writer.roi(region)))
+            separator = ",\n"
+        measurer = object_measurer(store, task_name, slide)
+        for shape in shapes(store, task_name, measurer, within=within):
+            file.write(separator + _json(writer.feature(shape)))
+            number, separator = number + 1, ",\n"
         file.write("\n]}\n")
     return number
 
@@ -115,8 +143,35 @@ class _FeatureWriter:
             "properties": {
                 "objectType": self._kind,
                 "classification": self._classes[shape.value],
-                "measurements": {"Area µm^2": round(shape.pixels * self._pixel_um2, 4), **shares},
+                "measurements": {
+                    "Area µm^2": round(shape.pixels * self._pixel_um2, 4),
+                    **_measurements(shape.measured),
+                    **shares,
+                },
                 "metadata": {"genselfdiff provenance": mostly},
+            },
+        }
+
+    def roi(self, roi: Roi) -> dict[str, Any]:
+        """A region of interest as one GeoJSON feature."""
+        parts = [
+            [(np.asarray(part.exterior.coords) - self._offset).tolist()] for part in roi.shape.geoms
+        ]
+        geometry = (
+            {"type": "Polygon", "coordinates": parts[0]}
+            if len(parts) == 1
+            else {"type": "MultiPolygon", "coordinates": parts}
+        )
+        return {
+            "type": "Feature",
+            "id": str(uuid5(self._namespace, f"roi/{roi.name}")),
+            "geometry": geometry,
+            "properties": {
+                "objectType": "annotation",
+                "name": roi.name,
+                "color": list(bytes.fromhex(ROI_COLOR[1:])),
+                "isLocked": True,
+                "metadata": {"genselfdiff": ROI_MARK},
             },
         }
 
@@ -140,6 +195,14 @@ class _FeatureWriter:
 def _classification(spec: ClassSpec) -> dict[str, Any]:
     # QuPath refuses a classification that has a name but no colour.
     return {"name": spec.name, "color": list(bytes.fromhex(spec.color[1:]))}
+
+
+def _measurements(measured: tuple[float, ...]) -> dict[str, float]:
+    """What is known of an object's form, stain and confidence, by the names QuPath shows."""
+    if not measured:
+        return {}
+    pairs = zip(_NAMES, measured, strict=True)
+    return {name: round(value, 4) for name, value in pairs if not math.isnan(value)}
 
 
 def _provenance(shape: Shape) -> tuple[str, dict[str, float]]:

@@ -31,6 +31,7 @@ _FARTHEST = 2.0**31  # no coordinate of a slide is beyond
 _BLOCK = 2048  # pixels of the grid filled at once, whole chunks
 _CLASS_KEYS = ("classification", "class", "label", "group")  # the first that is there counts
 _NUMBERS = {int, float}
+ROI_MARK = "region of interest"
 _SOURCES = {"model": MODEL, "accepted": ACCEPTED, "human": HUMAN}
 
 
@@ -118,6 +119,13 @@ def stated_class(properties: Any) -> str | None:
     return None
 
 
+def is_roi(feature: Any) -> bool:
+    """Whether a feature is one of our regions of interest, in which nothing is to be drawn."""
+    properties = feature.get("properties") if isinstance(feature, dict) else None
+    metadata = properties.get("metadata") if isinstance(properties, dict) else None
+    return isinstance(metadata, dict) and metadata.get("genselfdiff") == ROI_MARK
+
+
 class _Reader:
     def __init__(
         self, store: AnnotationStore, task_name: str, classes: Mapping[str, str | None]
@@ -169,6 +177,9 @@ class _Reader:
     def _drawn(self, feature: Any, shift: tuple[int, int]) -> _Drawn | None:
         if not isinstance(feature, dict) or not isinstance(feature.get("geometry"), dict):
             self.warnings["without a geometry were left out"] += 1
+            return None
+        if is_roi(feature):
+            self.warnings["that are regions of interest were left out"] += 1
             return None
         value, source = self._meaning(feature.get("properties"))
         if value is None:

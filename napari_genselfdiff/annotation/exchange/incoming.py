@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_genselfdiff.annotation.exchange.aperio_xml import read_aperio
 from napari_genselfdiff.annotation.exchange.dsa_json import is_dsa, read_dsa
-from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson, stated_class
+from napari_genselfdiff.annotation.exchange.geojson_in import is_roi, read_geojson, stated_class
 from napari_genselfdiff.annotation.exchange.json_features import read_features
 from napari_genselfdiff.annotation.exchange.label_image import read_label_image
 from napari_genselfdiff.errors import ExchangeError
@@ -85,6 +85,8 @@ def classes_in(path: Path) -> Counter[str]:
         return Counter()
     found: Counter[str] = Counter()
     for _, feature in _features(path, kind):
+        if is_roi(feature):
+            continue
         properties = feature.get("properties") if isinstance(feature, dict) else None
         found[stated_class(properties) or ""] += 1
     return found

@@ -51,6 +51,7 @@ def export_file(
     bounds: Region | None = None,
     slide: Slide | None = None,
     provenance: Mapping[str, Any] | None = None,
+    roi: str | None = None,
 ) -> str:
     """Write a task's annotations; the folder is made where there is none.
 
@@ -59,9 +60,11 @@ def export_file(
     frame, bounds
         ``qupath`` counts from the corner of the slide's ``bounds``.
     slide
-        Where a table measures the densities of stains; None leaves them out.
+        Where tables and shapes get the densities of stains from; None leaves them out.
     provenance
         What else GeoJSON and label files should say of their origin; plain JSON values.
+    roi
+        Name of a region of interest to which shapes and tables are restricted.
 
     Returns
     -------
@@ -71,7 +74,8 @@ def export_file(
     Raises
     ------
     ConfigError
-        If the name, the task or the frame is unknown.
+        If the name, the task, the frame or the region of interest is unknown, or labels are to be
+        restricted.
     StoreError
         If the file cannot be written; an older one is then still there.
     """
@@ -81,14 +85,28 @@ def export_file(
         from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 
         number = write_geojson(
-            store, task_name, path, frame=frame, bounds=bounds, provenance=provenance
+            store,
+            task_name,
+            path,
+            frame=frame,
+            bounds=bounds,
+            provenance=provenance,
+            slide=slide,
+            roi=roi,
         )
         return f"{number} shapes"
     if kind == "table":
         from napari_genselfdiff.annotation.exchange.table import write_table
 
-        number = write_table(store, task_name, path, frame=frame, bounds=bounds, slide=slide)
+        number = write_table(
+            store, task_name, path, frame=frame, bounds=bounds, slide=slide, roi=roi
+        )
         return f"{number} rows"
+    if roi is not None:
+        raise ConfigError(
+            f"{path.name} would hold labels, which are always of the whole slide; restrict "
+            "GeoJSON or a table"
+        )
     from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
 
     height, width = write_label_tiff(

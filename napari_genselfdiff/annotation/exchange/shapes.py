@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.annotation.rois import Roi
     from napari_genselfdiff.annotation.store import AnnotationStore
 
-    Measurer = Callable[[Region, NDArray[np.intp], int], NDArray[np.float64]]
+    Measurer = Callable[[Region, NDArray[np.uint32], NDArray[np.intp]], NDArray[np.float64]]
 
 BLOCK = 2048  # pixels of the grid looked at together
 _MARGIN = 256  # beyond a block, so that most objects are seen whole
@@ -54,19 +55,56 @@ class Shape:
     measured: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectStats:
+    """What is known of n objects of one window, an element each.
+
+    ``codes`` numbers their pixels from 1 in the order of the rest, (h, w). ``pixels``, ``rows`` and
+    ``columns`` (of the mean) are of the grid; ``sources`` are the pixels that are MODEL, ACCEPTED
+    and HUMAN, (n, 3); ``measured`` is what the measurer gave.
+    """
+
+    codes: NDArray[np.intp]
+    ids: NDArray[np.uint32]
+    values: NDArray[np.uint8]
+    pixels: NDArray[np.intp]
+    rows: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    sources: NDArray[np.intp]
+    measured: NDArray[np.float64]
+
+
 def shapes(
-    store: AnnotationStore, task_name: str, measurer: Measurer | None = None
+    store: AnnotationStore,
+    task_name: str,
+    measurer: Measurer | None = None,
+    *,
+    within: Roi | None = None,
 ) -> Iterator[Shape]:
     """Give every object of a task, or every connected area, once, from top to bottom.
 
-    ``measurer`` is called with the region (task's grid) of a window, its objects numbered from 1
-    on (0: none) and how many numbers there are; it gives a row of numbers for each.
+    ``measurer`` is called with the region (task's grid) of a window, the ids of its objects (of
+    which the first is 0, no object) and each pixel's place among these; it gives a row of numbers
+    for each. ``within`` leaves out objects whose centroid lies outside a region of interest, and
+    cuts areas at its border.
     """
     if store.tasks[task_name].kind == "areas":
-        yield from _areas(store, task_name)
+        yield from _areas(store, task_name, within)
         return
+    downsample = store.downsample(task_name)
     for window, ids in whole_objects(store, task_name):
-        yield from _objects(window, ids, measurer)
+        for shape in _objects(window, ids, measurer):
+            if within is None or _lies_in(within, shape, downsample):
+                yield shape
+
+
+def object_stats(
+    store: AnnotationStore, task_name: str, measurer: Measurer | None = None
+) -> Iterator[ObjectStats]:
+    """Give every object of a task once, without its outline, which takes most of the time."""
+    for window, ids in whole_objects(store, task_name):
+        if len(ids):
+            yield _stats(window, ids, measurer)
 
 
 def whole_objects(
@@ -145,11 +183,7 @@ def _owners(outer: list[Outline], holes: list[Outline]) -> Iterator[tuple[int, O
     yield from ((found[hole], holes[hole]) for hole in sorted(found))
 
 
-def _objects(
-    window: Window, chosen: NDArray[np.uint32], measurer: Measurer | None
-) -> Iterator[Shape]:
-    if not len(chosen):
-        return
+def _stats(window: Window, chosen: NDArray[np.uint32], measurer: Measurer | None) -> ObjectStats:
     ids, codes = compact(window.ids)
     kept = np.isin(ids, chosen)
     kept[0] = True  # which stands for no object
@@ -163,28 +197,58 @@ def _objects(
     sources = np.bincount(of * (HUMAN + 1) + levels, minlength=n * (HUMAN + 1))
     values = np.zeros(n, np.uint8)
     values[of] = window.classes.ravel()[at]
-    found = polygons(outlines(codes, window.region.y, window.region.x))
-    measured = np.empty((n, 0)) if measurer is None else measurer(window.region, codes, n)
-    columns_of = (  # lists: taking single numbers out of arrays would be most of the time
-        ids.tolist(),
-        values.tolist(),
-        pixels.tolist(),
-        (rows + window.region.y).tolist(),
-        (columns + window.region.x).tolist(),
-        sources.reshape(n, HUMAN + 1)[:, 1:].tolist(),
-        measured.tolist(),
+    measured = np.empty((n, 0))
+    if measurer is not None:
+        measured = measurer(window.region, ids, codes)
+    return ObjectStats(
+        codes=codes,
+        ids=ids[1:],
+        values=values[1:],
+        pixels=pixels[1:],
+        rows=rows[1:] + window.region.y,
+        columns=columns[1:] + window.region.x,
+        sources=sources.reshape(n, HUMAN + 1)[1:, 1:],
+        measured=measured[1:],
     )
-    for code, about in enumerate(zip(*columns_of, strict=True)):
-        if code:
-            object_id, value, size, y, x, (model, accepted, human), more = about
-            parts, stands = tuple(found[code]), (model, accepted, human)
-            yield Shape(object_id, value, parts, size, (y, x), stands, tuple(more))
 
 
-def _areas(store: AnnotationStore, task_name: str) -> Iterator[Shape]:
+def _objects(
+    window: Window, chosen: NDArray[np.uint32], measurer: Measurer | None
+) -> Iterator[Shape]:
+    if not len(chosen):
+        return
+    stats = _stats(window, chosen, measurer)
+    found = polygons(outlines(stats.codes, window.region.y, window.region.x))
+    columns_of = (  # lists: taking single numbers out of arrays would be most of the time
+        stats.ids.tolist(),
+        stats.values.tolist(),
+        stats.pixels.tolist(),
+        stats.rows.tolist(),
+        stats.columns.tolist(),
+        stats.sources.tolist(),
+        stats.measured.tolist(),
+    )
+    for code, about in enumerate(zip(*columns_of, strict=True), start=1):
+        object_id, value, size, y, x, (model, accepted, human), more = about
+        parts, stands = tuple(found[code]), (model, accepted, human)
+        yield Shape(object_id, value, parts, size, (y, x), stands, tuple(more))
+
+
+def _lies_in(roi: Roi, shape: Shape, downsample: int) -> bool:
+    y0, x0 = (np.array([(place + 0.5) * downsample - 0.5]) for place in shape.centroid)
+    return bool(roi.holds(y0, x0)[0])
+
+
+def _areas(store: AnnotationStore, task_name: str, within: Roi | None) -> Iterator[Shape]:
     boundary = Boundary()
     for block in store.annotated_blocks(task_name, BLOCK):
-        boundary.add(_framed(store, task_name, block), block.y, block.x)
+        framed = _framed(store, task_name, block)
+        if within is not None:
+            mask = within.mask(block.padded(1), store.downsample(task_name))
+            if mask is None:
+                continue
+            framed[~mask] = 0
+        boundary.add(framed, block.y, block.x)
     found = polygons(boundary.outlines())
     every = [(value, polygon) for value in sorted(found) for polygon in found[value]]
     every.sort(key=lambda item: (item[1].exterior[:, 1].min(), item[1].exterior[:, 0].min()))

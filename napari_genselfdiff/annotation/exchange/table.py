@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from itertools import islice
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -12,22 +12,15 @@ import numpy as np
 
 from napari_genselfdiff.annotation.disk import disk_errors
 from napari_genselfdiff.annotation.exchange.origin import Frame, frame_offset, origin
-from napari_genselfdiff.annotation.exchange.shapes import shapes
-from napari_genselfdiff.annotation.forms import (
-    circularities,
-    eccentricities,
-    perimeters,
-    stain_densities,
-)
+from napari_genselfdiff.annotation.object_table import NUMBERS, ObjectTable, joined, object_tables
+from napari_genselfdiff.annotation.rois import pick_roi
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
-    from numpy.typing import NDArray
 
-    from napari_genselfdiff.annotation.exchange.shapes import Measurer, Shape
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
@@ -35,27 +28,18 @@ if TYPE_CHECKING:
 COLUMNS = (
     "id",
     "class",
-    "centroid_y",
-    "centroid_x",
-    "area_um2",
-    "model_share",
-    "accepted_share",
-    "human_share",
-    "perimeter_um",
-    "circularity",
-    "eccentricity",
-    "haematoxylin_od",
-    "eosin_od",
+    *NUMBERS,
+    "rois",
     "mpp",
     "mpp_assumed",
     "models",
     "app",
     "checked_by",
 )
-_ROWS = 10_000  # written at once
 _TYPES = {
     "id": "UInt32",
     "class": "string",
+    "rois": "string",
     "mpp_assumed": "bool",
     "models": "string",
     "app": "string",
@@ -71,13 +55,16 @@ def write_table(
     frame: Frame = "level0",
     bounds: Region | None = None,
     slide: Slide | None = None,
+    roi: str | None = None,
 ) -> int:
     """Write a row for every object (for areas: every connected area, without id and form).
 
     A name ending in ``.parquet`` gives Parquet, with everything on its origin in the file's own
     metadata under ``genselfdiff``; any other CSV. Centroids are level-0 pixels, the centre of the
     slide's first pixel being (0, 0); shares are of the object's pixels, 0..1; perimeter,
-    circularity and eccentricity as scikit-image has them.
+    circularity and eccentricity as scikit-image has them. ``rois`` are the regions of interest the
+    centroid lies in. What is not known is empty: the stains without the slide, the confidence of
+    what a person drew or a model of an older version made.
 
     Parameters
     ----------
@@ -85,6 +72,8 @@ def write_table(
         ``qupath`` counts pixels from the corner of the slide's ``bounds`` (None: the slide's).
     slide
         Where the mean optical densities of haematoxylin and eosin are measured; empty if None.
+    roi
+        Name of a region of interest to which the rows are restricted.
 
     Returns
     -------
@@ -94,28 +83,42 @@ def write_table(
     Raises
     ------
     ConfigError
-        If the task or the frame is unknown.
+        If the task, the frame or the region of interest is unknown.
     StoreError
         If the file cannot be written; an older one is then still there.
     """
-    offset = frame_offset(frame, bounds)
-    about, number = origin(store, task_name, frame=frame, offset=offset), 0
-    measurer = _measurer(store, task_name, slide)
-    rows = (_row(store, task_name, s, about) for s in shapes(store, task_name, measurer))
-    with disk_errors(f"write {path}"), _new_table(path, about) as write:
-        while batch := list(islice(rows, _ROWS)):
-            number += len(batch)
-            write(_frame(batch))
+    about = origin(store, task_name, frame=frame, offset=frame_offset(frame, bounds))
+    rois = store.rois
+    within = None if roi is None else pick_roi(rois, roi)
+    tables = object_tables(store, task_name, slide=slide, rois=rois, within=within)
+    return write_rows(store, tables, path, about)
+
+
+def write_rows(
+    store: AnnotationStore, tables: Iterable[ObjectTable], path: Path, about: dict[str, Any]
+) -> int:
+    """Write rows that were measured already; ``about`` is what ``origin.origin`` says of them.
+
+    Errors and result as for :func:`write_table`.
+    """
+    names, number = {spec.value: spec.name for spec in store.tasks[about["task"]].classes}, 0
+    empty = _frame(joined([]), names, about)
+    with disk_errors(f"write {path}"), _new_table(path, about, empty) as write:
+        for table in tables:
+            number += len(table)
+            write(_frame(table, names, about))
     return number
 
 
 @contextmanager
-def _new_table(path: Path, about: dict[str, Any]) -> Iterator[Callable[[pd.DataFrame], None]]:
+def _new_table(
+    path: Path, about: dict[str, Any], empty: pd.DataFrame
+) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Write tables one below the other into a file that appears when it is complete."""
     partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     write_all = _parquet if path.suffix.lower() == ".parquet" else _csv
     try:
-        with write_all(partial, about) as write:
+        with write_all(partial, about, empty) as write:
             yield write
         partial.replace(path)
     finally:
@@ -123,17 +126,21 @@ def _new_table(path: Path, about: dict[str, Any]) -> Iterator[Callable[[pd.DataF
 
 
 @contextmanager
-def _csv(path: Path, _about: dict[str, Any]) -> Iterator[Callable[[pd.DataFrame], None]]:
-    _frame([]).to_csv(path, index=False)
+def _csv(
+    path: Path, _about: dict[str, Any], empty: pd.DataFrame
+) -> Iterator[Callable[[pd.DataFrame], None]]:
+    empty.to_csv(path, index=False)
     yield lambda table: table.to_csv(path, index=False, header=False, mode="a")
 
 
 @contextmanager
-def _parquet(path: Path, about: dict[str, Any]) -> Iterator[Callable[[pd.DataFrame], None]]:
+def _parquet(
+    path: Path, about: dict[str, Any], empty: pd.DataFrame
+) -> Iterator[Callable[[pd.DataFrame], None]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.Schema.from_pandas(_frame([]), preserve_index=False)
+    schema = pa.Schema.from_pandas(empty, preserve_index=False)
     schema = schema.with_metadata({**(schema.metadata or {}), b"genselfdiff": json.dumps(about)})
     with pq.ParquetWriter(path, schema) as writer:
         yield lambda table: writer.write_table(
@@ -141,49 +148,26 @@ def _parquet(path: Path, about: dict[str, Any]) -> Iterator[Callable[[pd.DataFra
         )
 
 
-def _frame(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+def _frame(table: ObjectTable, names: Mapping[int, str], about: dict[str, Any]) -> pd.DataFrame:
+    """Rows as they are written; ``about`` is what :func:`origin.origin` says."""
     import pandas as pd
 
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    return table.astype({name: _TYPES.get(name, "float64") for name in COLUMNS})
-
-
-def _measurer(store: AnnotationStore, task_name: str, slide: Slide | None) -> Measurer:
-    """Measure perimeter (µm), circularity, eccentricity and the two stains of each object."""
-    downsample = store.downsample(task_name)
-    pixel_um = store.mpp * downsample
-
-    def measured(region: Region, codes: NDArray[np.intp], n: int) -> NDArray[np.float64]:
-        lengths = perimeters(codes, n)
-        areas = np.bincount(codes.ravel(), minlength=n).astype(np.float64)
-        columns = [lengths * pixel_um, circularities(areas, lengths), eccentricities(codes, n)]
-        if slide is None:
-            columns += [np.full(n, np.nan)] * 2
-        else:
-            columns += stain_densities(slide.read(region, downsample), codes, n)
-        return np.stack(columns, axis=1)
-
-    return measured
-
-
-def _row(
-    store: AnnotationStore, task_name: str, shape: Shape, about: dict[str, Any]
-) -> tuple[object, ...]:
-    downsample = store.downsample(task_name)
-    names = {spec.value: spec.name for spec in store.tasks[task_name].classes}
-    places = zip(shape.centroid, reversed(about["offset"]), strict=True)  # the offset is (x, y)
-    centroid = ((c + 0.5) * downsample - 0.5 - corner for c, corner in places)
-    total = max(sum(shape.provenance), 1)
-    return (
-        shape.id or None,
-        names[shape.value],
-        *(round(c, 2) for c in centroid),
-        round(shape.pixels * (store.mpp * downsample) ** 2, 4),
-        *(round(pixels / total, 4) for pixels in shape.provenance),
-        *(round(value, 4) for value in shape.measured or (np.nan,) * 5),
-        store.mpp,
-        store.mpp_assumed,
-        " ".join(about["models"]),
-        f"{about['app']}, {about['use'].lower()}",
-        about["checked_by"],
-    )
+    columns: dict[str, Any] = {
+        "id": pd.array(table.ids, "UInt32"),
+        "class": [names[value] for value in table.values.tolist()],
+    }
+    columns["id"][table.ids == 0] = pd.NA
+    columns |= {name: np.round(column, 4) for name, column in table.numbers.items()}
+    x, y = about["offset"]
+    for name, corner in (("centroid_y", y), ("centroid_x", x)):
+        columns[name] = np.round(table.numbers[name] - corner, 2)
+    columns["rois"] = ["; ".join(compress(table.roi_names, row)) for row in table.inside.tolist()]
+    columns |= {
+        "mpp": about["mpp"],
+        "mpp_assumed": about["mpp_assumed"],
+        "models": " ".join(about["models"]),
+        "app": f"{about['app']}, {about['use'].lower()}",
+        "checked_by": about["checked_by"],
+    }
+    frame = pd.DataFrame(columns, index=range(len(table)))[list(COLUMNS)]
+    return frame.astype({name: _TYPES.get(name, "float64") for name in COLUMNS})
