@@ -40,7 +40,7 @@ class Slide:
     hash
         Identity, 64 hexadecimal digits; the same wherever and under whatever name the file lies.
     reader
-        ``"tiff"``, ``"zarr"``, ``"openslide"`` or ``"image"``.
+        ``"tiff"``, ``"zarr"``, ``"openslide"``, ``"wsidicom"`` or ``"image"``.
     downsamples
         Size of level 0 over the size of each level; the first is 1.0.
     mpp
@@ -321,17 +321,19 @@ def _file_of(path: Path) -> Path:
     """Give the file itself, or for a folder of DICOM files the first of them."""
     if not path.is_dir():
         return path
-    found = min((p for p in path.iterdir() if p.suffix.lower() == ".dcm"), default=None)
-    if found is None:
+    from napari_genselfdiff.slides.dicom_reader import dicom_files
+
+    found = dicom_files(path)
+    if not found:
         raise SlideError(
             f"{path.name} is a folder without DICOM files, and no zarr; readable are {READABLE}"
         )
-    return found
+    return found[0]
 
 
 def _open_source(path: Path) -> Source:
     # Readers are imported when they are needed: each brings a library of its own.
-    from napari_genselfdiff.slides import image, openslide_reader
+    from napari_genselfdiff.slides import dicom_reader, image, openslide_reader
 
     try:
         with path.open("rb") as file:
@@ -345,6 +347,8 @@ def _open_source(path: Path) -> Source:
             return tiff.open_tiff(path)
         except tiff.VendorFormatError as error:
             return openslide_reader.open_with_openslide(path, error.vendor)
+    if dicom_reader.is_dicom(head):
+        return _open_dicom(path)
     kind = image.image_format(head)
     if kind is not None and path.suffix.lower() != ".mrxs":  # MRXS starts with a JPEG
         return image.open_image(path, kind)
@@ -353,6 +357,22 @@ def _open_source(path: Path) -> Source:
         return openslide_reader.open_with_openslide(path, vendor)
     hint = " (OpenSlide is not installed)" if openslide_reader.openslide_missing() else ""
     raise SlideError(f"{path.name} {_described(head)}, not a slide; readable are {READABLE}{hint}")
+
+
+def _open_dicom(path: Path) -> Source:
+    """Read with OpenSlide what it can, and all else with wsidicom."""
+    from napari_genselfdiff.slides import dicom_reader, openslide_reader
+
+    refused: SlideError | None = None
+    if openslide_reader.openslide_vendor(path) is not None:
+        try:
+            return openslide_reader.open_with_openslide(path, "DICOM")
+        except SlideError as error:
+            refused = error
+    if refused is not None and dicom_reader.wsidicom_missing():
+        hint = f"{refused}; wsidicom reads more kinds of DICOM: {dicom_reader.INSTALL}"
+        raise SlideError(hint) from refused
+    return dicom_reader.open_with_wsidicom(path)
 
 
 def _described(head: bytes) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.geometry import Region
 
 READABLE = (
-    "SVS, OME-TIFF and other TIFF files, OME-Zarr, PNG, JPEG and BMP images, and with OpenSlide "
-    "installed also NDPI, MRXS, SCN, BIF, VMS, CZI and DICOM slides"
+    "SVS, OME-TIFF and other TIFF files, OME-Zarr, PNG, JPEG and BMP images, with OpenSlide "
+    "installed also NDPI, MRXS, SCN, BIF, VMS, CZI and DICOM slides, with wsidicom all DICOM slides"
 )
 
 
