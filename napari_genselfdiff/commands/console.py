@@ -72,6 +72,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         say("  ".join(cells).rstrip())
 
 
+def facts(values: Mapping[str, str]) -> None:
+    """Write facts below each other, names and values in two columns."""
+    width = max(map(len, values))
+    for what, value in values.items():
+        say(f"{what.ljust(width)}  {value}")
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Callable[[float, str], None]]:
     """Show how far something is: call what is given with a share 0..1 and a few words.

@@ -50,7 +50,10 @@ def pretrain(
     how = _How(resume, device, budget_minutes, tensorboard)
     if _learn("Pre-training", partial(learning.pretrain, checked, out), how):
         finish_backbone(checked, out)
-        console.say(f"{out}: backbone, `genselfdiff finetune RECIPE start={out}` begins with it.")
+        console.say(
+            f"{out}: backbone, `genselfdiff finetune RECIPE start={out}` begins with it; "
+            f"`genselfdiff models use {out}` lets new tasks start from it."
+        )
 
 
 def finetune(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_genselfdiff.commands import console, models_compare
+from napari_genselfdiff.commands import backbones, console, models_compare
 
 if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
@@ -17,21 +17,22 @@ app = typer.Typer(
     cls=console.Commands, no_args_is_help=True, help="List, compare, use, import and export models."
 )
 
-NameArg = Annotated[str, typer.Argument(help="Name or folder of a model.")]
+NameArg = Annotated[str, typer.Argument(help="Name or folder of a model or backbone.")]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TaskOption = Annotated[str | None, typer.Option(help="Only models of this task.")]
 
 
 @app.command("list")
 def list_models(task: TaskOption = None, as_json: JsonFlag = False) -> None:
-    """List the models, and which is in use."""
+    """List the models and the backbones that new tasks start from, and which are in use."""
     registry = _registry()
     models = registry.list(task)
     in_use = _in_use(registry, models)
-    problems = registry.problems()
+    problems = {**registry.problems(), **registry.backbones.problems()}
     if as_json:
         rows = [{**models_compare.facts(m, registry), "in_use": m.hash in in_use} for m in models]
-        console.say_json({"schema": 1, "models": rows, "problems": problems})
+        found = {"models": rows, "backbones": backbones.rows(registry.backbones)}
+        console.say_json({"schema": 1, **found, "problems": problems})
         return
     if not models:
         console.note("There is no model" + (f" of the task {task}." if task else "."))
@@ -43,14 +44,20 @@ def list_models(task: TaskOption = None, as_json: JsonFlag = False) -> None:
             parent, judged = known["parent_name"] or "-", models_compare.verdict(model.card.gate)
             cells.append((mark, model.card.name, model.card.task.name, made, parent, judged))
         console.table(("in use", "name", "task", "made", "refined from", "verdict"), cells)
+    if task is None:
+        console.say("")
+        backbones.list_backbones(registry.backbones)
     for name, why in problems.items():
         console.complain(f"{name}: {why}")
 
 
 @app.command()
 def show(name: NameArg = "default", as_json: JsonFlag = False) -> None:
-    """Show what a model says about itself."""
+    """Show what a model or a backbone says about itself."""
     registry = _registry()
+    if (backbone := registry.backbones.find(name)) is not None:
+        backbones.show_backbone(backbone, as_json=as_json)
+        return
     model = registry.resolve(name)
     card = model.card.model_dump(mode="json")
     if as_json:
@@ -71,15 +78,17 @@ def show(name: NameArg = "default", as_json: JsonFlag = False) -> None:
         "notes": model.card.notes or "-",
         "use": "research use only",
     }
-    width = max(map(len, facts))
-    for what, value in facts.items():
-        console.say(f"{what.ljust(width)}  {value}")
+    console.facts(facts)
 
 
 @app.command()
 def use(name: NameArg) -> None:
-    """Use a model for its task from now on."""
+    """Use a model for its task from now on, or start new tasks from a backbone."""
     registry = _registry()
+    if (backbone := registry.backbones.find(name)) is not None:
+        used = registry.backbones.use(backbone)
+        console.say(f"New tasks start from the backbone {used.path.name} now.")
+        return
     model = registry.use(registry.resolve(name), why="genselfdiff models use")
     console.say(f"{model.card.name} is in use for {model.card.task.name} now.")
 
@@ -100,8 +109,12 @@ def delete(
         bool, typer.Option("--force", help="Even if other models were refined from it.")
     ] = False,
 ) -> None:
-    """Delete a model of your own; never a shipped one, nor the one in use."""
-    _registry().delete(name, force=force)
+    """Delete a model or backbone of your own; never a shipped one, nor the one in use."""
+    registry = _registry()
+    if name in registry.backbones.names():
+        registry.backbones.delete(name)
+    else:
+        registry.delete(name, force=force)
     console.say(f"{name} is deleted.")
 
 
@@ -110,12 +123,14 @@ app.command("compare")(models_compare.compare)
 
 @app.command("import")
 def import_model(
-    file: Annotated[Path, typer.Argument(help="Zip file or folder of a model.")],
+    file: Annotated[Path, typer.Argument(help="Zip file or folder of a model or backbone.")],
 ) -> None:
-    """Take in a model from a zip file or a folder; it is checked in every respect."""
-    registry = _registry()
-    model = registry.add(file) if file.is_dir() else registry.import_(file)
-    console.say(f"{model.card.name} is in {model.path}; `genselfdiff models use` puts it to use.")
+    """Take in a model or backbone from a zip file or a folder; it is checked in every respect."""
+    taken = _registry().take_in(file)
+    console.say(
+        f"{taken.card.name} is in {taken.path}; `genselfdiff models use {taken.card.name}` puts it "
+        "to use."
+    )
 
 
 @app.command("import-official")
@@ -129,7 +144,8 @@ def import_official(
     backbone = import_backbone(file, out)
     console.say(
         f"{backbone.path}: a backbone to start from, `genselfdiff finetune RECIPE "
-        f"preset=paper start={backbone.path}`."
+        f"preset=paper start={backbone.path}`; `genselfdiff models use {backbone.path}` lets new "
+        "tasks start from it."
     )
 
 
@@ -141,8 +157,11 @@ def export(
         bool, typer.Option("--corrections", help="With the corrected tiles it learned from.")
     ] = False,
 ) -> None:
-    """Write a model as one zip file, without the pictures it learned from unless asked."""
+    """Write a model or backbone as one zip file, without corrected tiles unless asked."""
     registry = _registry()
+    if (backbone := registry.backbones.find(name)) is not None:
+        console.say(str(registry.backbones.export(backbone, file)))
+        return
     path = registry.export(registry.resolve(name), file, corrections=corrections)
     console.say(str(path))
 

@@ -102,14 +102,15 @@ def _untrained(
     """What a task begins with that has annotations but no model; None where there is a model."""
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.learning.first import write_untrained
-    from napari_genselfdiff.registry.registry import DEFAULT, bundled_backbone
+    from napari_genselfdiff.registry.registry import DEFAULT
 
     if task is None or model != DEFAULT or registry.list(task):
         return None
     for _, where in pairs:
         with contextlib.closing(AnnotationStore.open_read_only(where)) as store:
             if task in store.tasks:
-                return write_untrained(folder, store.tasks[task], bundled_backbone())
+                backbone = registry.backbones.active().path
+                return write_untrained(folder, store.tasks[task], backbone)
     return None
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_genselfdiff.errors import ModelFileError
-from napari_genselfdiff.registry.card import MAX_CARD_BYTES, ModelCard, read_card
+from napari_genselfdiff.registry.card import (
+    MAX_CARD_BYTES,
+    BackboneCard,
+    ModelCard,
+    card_kind,
+    read_card,
+)
 from napari_genselfdiff.registry.files import MAX_EXTRA_BYTES, MAX_WEIGHTS_BYTES
 from napari_genselfdiff.registry.folder import CARD_FILE, CORRECTIONS, WEIGHTS_FILE
 from napari_genselfdiff.registry.zipped import checked_entries, reading, unpack, writing
@@ -14,13 +20,14 @@ if TYPE_CHECKING:
     import zipfile
     from pathlib import Path
 
-    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.registry.card import Card
+    from napari_genselfdiff.registry.folder import CardT, Folder
 
 MAX_ENTRIES = 5000
 _MAX_TOTAL_BYTES = MAX_WEIGHTS_BYTES + 2**30
 
 
-def write_archive(model: Model, path: Path, *, corrections: bool) -> None:
+def write_archive(model: Folder[CardT], path: Path, *, corrections: bool = False) -> None:
     """Write card, weights and extra files; correction tiles show tissue, so only if asked."""
     kept = {
         name: digest
@@ -35,7 +42,7 @@ def write_archive(model: Model, path: Path, *, corrections: bool) -> None:
 
 
 def read_archive(path: Path, folder: Path) -> None:
-    """Unpack a model into an empty folder: its card and what the card lists, nothing else.
+    """Unpack a model or a backbone into an empty folder: its card and what that lists, no more.
 
     ModelFileError for anything that is no plain model: paths that lead outside, links, files the
     card does not list, and sizes above what a model can have, whatever the headers say.
@@ -55,7 +62,8 @@ def _unpack(
             raise ModelFileError(f"{path} holds no {name}, so it is no model; not imported")
     unpack(path, archive, entries[CARD_FILE], folder / CARD_FILE, MAX_CARD_BYTES)
     data = (folder / CARD_FILE).read_bytes()
-    card = read_card(data, ModelCard, f"{CARD_FILE} in {path}")
+    record = BackboneCard if card_kind(data) == "backbone" else ModelCard
+    card: Card = read_card(data, record, f"{CARD_FILE} in {path}")
     listed = {CARD_FILE, WEIGHTS_FILE, *card.files}
     foreign = sorted(entries.keys() - listed)
     if foreign:

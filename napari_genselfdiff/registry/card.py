@@ -230,6 +230,28 @@ def checked(
         raise raises(f"{what} is not valid: {one_line(err)}. Correct it and try again.") from err
 
 
+class _Named(Record):
+    name: ModelName
+
+
+def checked_name(name: str) -> str:
+    """Give back a name that a model's folder can have; ConfigError for any other."""
+    return checked(_Named, {"name": name}, f"The name {name!r}", ConfigError).name
+
+
+def card_kind(text: bytes) -> Literal["model", "backbone"] | None:
+    """Which card these bytes of JSON are meant to be; None for what is neither."""
+    if len(text) > MAX_CARD_BYTES:
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    return "model" if "task" in values else "backbone" if "schedule" in values else None
+
+
 def read_card(text: bytes, record: type[RecordT], what: str) -> RecordT:
     """Read a card from the bytes of a JSON file; ModelFileError in one line if it is none."""
     if len(text) > MAX_CARD_BYTES:

@@ -6,6 +6,7 @@ Nothing else in the folder is ever read, so a training run may keep its checkpoi
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,7 +25,9 @@ from napari_genselfdiff.registry.card import (
     BackboneCard,
     Card,
     ModelCard,
+    card_kind,
     checked,
+    checked_name,
     read_card,
 )
 from napari_genselfdiff.registry.files import (
@@ -119,11 +122,12 @@ def read_model(path: Path, *, verify: bool = True) -> Model:
     return model
 
 
-def read_backbone(path: Path) -> Backbone:
-    """Read the folder of a diffusion backbone; errors as :func:`read_model`."""
+def read_backbone(path: Path, *, verify: bool = True) -> Backbone:
+    """Read the folder of a diffusion backbone; errors and ``verify`` as :func:`read_model`."""
     card = _read_card(path, BackboneCard)
     backbone = Backbone(path, card, card.identity())
-    backbone.verify()
+    if verify:
+        backbone.verify()
     return backbone
 
 
@@ -181,6 +185,21 @@ def with_card(model: Model, **fields: Any) -> Model:
     return Model(model.path, card, model.hash)
 
 
+def copy_folder(source: Folder[CardT], target: Path) -> None:
+    """Copy a verified folder to a new one and call it by that name; only what its card lists."""
+    card = source.card.model_copy(update={"name": checked_name(target.name)})
+    with plain_errors(f"Adding {target.name}"), beside(target) as partial:
+        for file in (WEIGHTS_FILE, *card.files):
+            (partial / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source.path / file, partial / file)
+        write_whole(partial / CARD_FILE, card.to_json().encode())
+
+
+def is_backbone(path: Path) -> bool:
+    """Whether a folder's card is that of a diffusion backbone; ModelFileError without a card."""
+    return card_kind(_card_bytes(path)) == "backbone"
+
+
 def data_hash(files: Mapping[str, bytes]) -> str:
     """SHA-256 of the names and contents of correction files, whatever their order."""
     parts = [f"{name} {hashlib.sha256(files[name]).hexdigest()}" for name in sorted(files)]
@@ -188,13 +207,26 @@ def data_hash(files: Mapping[str, bytes]) -> str:
 
 
 def _read_card(path: Path, record: type[CardT]) -> CardT:
+    data = _card_bytes(path)
+    kind = card_kind(data)
+    if kind == "backbone" and record is ModelCard:
+        raise ModelFileError(
+            f"{path} is a diffusion backbone, which answers no task yet; make a model from it with "
+            f"`genselfdiff finetune RECIPE start={path}`, or let new tasks start from it with "
+            f"`genselfdiff models use {path}`"
+        )
+    if kind == "model" and record is BackboneCard:
+        raise ModelFileError(f"{path} is a model of a task, not a diffusion backbone")
+    return read_card(data, record, str(path / CARD_FILE))
+
+
+def _card_bytes(path: Path) -> bytes:
     if not path.is_dir():
         raise ModelFileError(f"{path} is not a model folder; give a folder with {CARD_FILE}")
     file = path / CARD_FILE
     checked_size(file, MAX_CARD_BYTES)
     with plain_errors(f"Reading {file}"):
-        data = file.read_bytes()
-    return read_card(data, record, str(file))
+        return file.read_bytes()
 
 
 def _config(card: Card, path: Path) -> UNetConfig:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
-
-from filelock import FileLock, Timeout
 
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.registry.active import (
@@ -20,14 +18,24 @@ from napari_genselfdiff.registry.active import (
     write_active,
 )
 from napari_genselfdiff.registry.archive import read_archive, write_archive
-from napari_genselfdiff.registry.card import ModelCard, checked
-from napari_genselfdiff.registry.files import beside, plain_errors, write_whole
-from napari_genselfdiff.registry.folder import CARD_FILE, WEIGHTS_FILE, Model, read_model
+from napari_genselfdiff.registry.backbones import SHIPPED, Backbones
+from napari_genselfdiff.registry.card import checked_name
+from napari_genselfdiff.registry.files import plain_errors
+from napari_genselfdiff.registry.folder import (
+    CARD_FILE,
+    Backbone,
+    Model,
+    copy_folder,
+    is_backbone,
+    read_model,
+)
 from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.registry.lock import changing, models_lock
 from napari_genselfdiff.registry.unfinished import Scratch, clean, clean_partials, owned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
 BUNDLED = Path(__file__).parent / "bundled"
 Models = list[Model]  # inside the class, ``list`` is a method
@@ -35,14 +43,12 @@ Folders = list[Path]
 
 DEFAULT = "default"
 DEFAULT_TASK = "Nuclei"
-_BACKBONE = "backbone"
-_LOCK_WAIT_S = 30.0  # others hold the lock while they copy a model, a second or two
 _VERSION = re.compile(r"-\d{4}-\d{2}-\d{2}-\d+$")
 
 
 def bundled_backbone() -> Path:
     """Folder of the shipped diffusion backbone that new tasks start from."""
-    return BUNDLED / _BACKBONE
+    return BUNDLED / SHIPPED
 
 
 class Registry:
@@ -60,7 +66,8 @@ class Registry:
         self._bundled = bundled
         self._active_file = self.root / "active.json"
         self._runs_dir = self.root / "runs"
-        self._lock = FileLock(str(self.root / "models.lock"))
+        self._lock = models_lock(self.root)
+        self.backbones = Backbones(self.root, bundled, self._lock, self._free_name)
 
     # --- finding ---------------------------------------------------------------------------
 
@@ -224,7 +231,9 @@ class Registry:
             present = self._folder(wanted)
             if present is not None and read_model(present).hash == model.hash:
                 return read_model(present)
-            return self._keep(model, wanted)
+            target = self.models_dir / self._free_name(wanted)
+            copy_folder(model, target)
+        return read_model(target)
 
     def new_name(self, base: str) -> str:
         """A free name: ``base`` itself, else ``base-YYYY-MM-DD-N`` with the smallest free N."""
@@ -275,16 +284,13 @@ class Registry:
 
     def import_(self, file: str | Path) -> Model:
         """Take in a model from a zip file, checked in every respect before it gets a name."""
-        with plain_errors(f"Importing {file}"):
-            self.models_dir.mkdir(parents=True, exist_ok=True)
-            unpacked = self.models_dir / f".import.{uuid4().hex}.partial"
-            with owned(unpacked):
-                try:
-                    unpacked.mkdir()
-                    read_archive(Path(file), unpacked)
-                    return self.add(unpacked)
-                finally:
-                    shutil.rmtree(unpacked, ignore_errors=True)
+        with self._unpacked(Path(file)) as folder:
+            return self.add(folder)
+
+    def take_in(self, path: Path) -> Model | Backbone:
+        """Take in a model or a diffusion backbone, from its folder or a zip file of it."""
+        with nullcontext(path) if path.is_dir() else self._unpacked(path) as folder:
+            return self.backbones.add(folder) if is_backbone(folder) else self.add(folder)
 
     def scratch(self) -> Scratch:
         """Make a folder for a job's files; ``remove`` it, or the next start does."""
@@ -300,7 +306,8 @@ class Registry:
             return
         with suppress(ModelFileError, OSError), self._changing(wait_s=0.0):
             clean_partials(self.models_dir)
-            for left in self.root.glob(".active.json.*.partial"):
+            clean_partials(self.backbones.folder)
+            for left in self.root.glob(".*.json.*.partial"):
                 left.unlink(missing_ok=True)
         with suppress(OSError):
             clean(self._runs_dir, "*")
@@ -312,7 +319,7 @@ class Registry:
         for parent in (self._bundled, self.models_dir):
             if parent.is_dir():
                 found += [p for p in sorted(parent.iterdir()) if (p / CARD_FILE).is_file()]
-        return [p for p in found if not p.name.startswith(".") and p.name != _BACKBONE]
+        return [p for p in found if not p.name.startswith(".") and p.name != SHIPPED]
 
     def _folder(self, name: str) -> Path | None:
         """The folder of a name, found among those that exist: a name is never joined to a path."""
@@ -324,22 +331,14 @@ class Registry:
 
     def _is_free(self, name: str) -> bool:
         # Some file systems do not tell upper from lower case.
-        taken = {DEFAULT, _BACKBONE, *(p.name.casefold() for p in self._folders())}
+        names = {*(p.name for p in self._folders()), *self.backbones.names()}
+        taken = {DEFAULT, SHIPPED, *(taken.casefold() for taken in names)}
         return name.casefold() not in taken and not (self.models_dir / name).exists()
 
-    def _keep(self, model: Model, wanted: str) -> Model:
-        """Copy a verified model to a free name; only what its card lists is copied."""
-        values = {**model.card.model_dump(), "name": wanted}
-        card = checked(ModelCard, values, f"The name {wanted!r}", ConfigError)
-        name = wanted if self._is_free(wanted) else self.new_name(wanted)
-        card = card.model_copy(update={"name": name})
-        target = self.models_dir / name
-        with plain_errors(f"Adding the model {name}"), beside(target) as partial:
-            for file in (WEIGHTS_FILE, *model.card.files):
-                (partial / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(model.path / file, partial / file)
-            write_whole(partial / CARD_FILE, card.to_json().encode())
-        return read_model(target)
+    def _free_name(self, wanted: str) -> str:
+        """``wanted``, or with date and number; ConfigError for what no folder can be called."""
+        wanted = checked_name(wanted)
+        return wanted if self._is_free(wanted) else self.new_name(wanted)
 
     def _check_no_descendants(self, folder: Path) -> None:
         """ConfigError if models here were refined from the one in ``folder``."""
@@ -355,22 +354,21 @@ class Registry:
             )
 
     @contextmanager
-    def _changing(self, wait_s: float | None = None) -> Iterator[None]:
-        """Hold the right to change models and choice; a process that dies gives it back."""
-        wait_s = _LOCK_WAIT_S if wait_s is None else wait_s
-        with plain_errors(f"Changing the models in {self.root}"):
-            self.root.mkdir(parents=True, exist_ok=True)
-            try:
-                self._lock.acquire(timeout=wait_s)
-            except Timeout as err:
-                raise ModelFileError(
-                    f"the models in {self.root} are being changed by another program for more "
-                    f"than {wait_s:g} s; try again when it is done"
-                ) from err
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def _unpacked(self, file: Path) -> Iterator[Path]:
+        """Give the folder in a zip file for as long as the block runs."""
+        with plain_errors(f"Importing {file}"):
+            self.models_dir.mkdir(parents=True, exist_ok=True)
+            unpacked = self.models_dir / f".import.{uuid4().hex}.partial"
+            with owned(unpacked):
+                try:
+                    unpacked.mkdir()
+                    read_archive(file, unpacked)
+                    yield unpacked
+                finally:
+                    shutil.rmtree(unpacked, ignore_errors=True)
+
+    def _changing(self, wait_s: float | None = None) -> AbstractContextManager[None]:
+        return changing(self.root, self._lock, wait_s)
 
 
 def _chosen(model: Model) -> Chosen:

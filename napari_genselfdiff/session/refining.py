@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.gate import Decision
     from napari_genselfdiff.learning.refine import RefineProgress, RefineResult
     from napari_genselfdiff.learning.refine_config import RefineConfig
-    from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.registry.folder import Backbone, Model
     from napari_genselfdiff.registry.unfinished import Scratch
     from napari_genselfdiff.session.events import Tone
     from napari_genselfdiff.session.session import Session
@@ -129,8 +129,12 @@ class Refining:
         if not plan.ready:
             raise ConfigError(plan.sentence)
         scratch = session.registry.scratch()
+        begins = ""
         if model is None:
-            start, config = self._untrained(scratch.path / "start")
+            backbone = session.registry.backbones.active()
+            if not session.registry.backbones.is_shipped(backbone):
+                begins = f", beginning with the backbone {backbone.path.name}"
+            start, config = self._untrained(scratch.path / "start", backbone)
             wanted = session.task.name.lower().replace(" ", "-")
         else:
             start, config = model, RefineConfig(budget_s=self.budget_s)
@@ -147,14 +151,14 @@ class Refining:
         self._running = _Running(job, model, scratch)
         self.outcome, self.preview, self.losses = None, None, []
         self._report(Activity(_STAGES["preparing"], 0.0, plan.seconds))
-        session.say(f"Learning from {wording.counted(plan.tiles, 'checked tile')}; go on working.")
+        tiles = wording.counted(plan.tiles, "checked tile")
+        session.say(f"Learning from {tiles}{begins}; go on working.")
 
-    def _untrained(self, folder: Path) -> tuple[Model, RefineConfig]:
+    def _untrained(self, folder: Path, backbone: Backbone) -> tuple[Model, RefineConfig]:
         """What the first model of a task begins with, and how it learns."""
         from napari_genselfdiff.learning.first import FIRST, write_untrained
-        from napari_genselfdiff.registry.registry import bundled_backbone
 
-        start = write_untrained(folder, self._session.task, bundled_backbone())
+        start = write_untrained(folder, self._session.task, backbone.path)
         return start, replace(FIRST, budget_s=self.budget_s * FIRST_LONGER)
 
     def stop(self) -> None:

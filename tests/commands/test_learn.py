@@ -15,16 +15,15 @@ import pytest
 import typer
 
 from napari_genselfdiff.annotation.store import HUMAN, AnnotationStore
-from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.commands import console, learn
 from napari_genselfdiff.commands.exchange import reopen
 from napari_genselfdiff.learning import first
 from napari_genselfdiff.learning.loop import Report
-from napari_genselfdiff.registry.folder import Model, read_backbone, read_model, write_backbone
+from napari_genselfdiff.registry.folder import Model, read_backbone, read_model
 from napari_genselfdiff.slides.geometry import Region
 from tests.annotation.builders import CELLS, disks
 from tests.commands.conftest import Run
-from tests.registry.networks import TINY
+from tests.registry.networks import make_backbone
 
 RECIPE = """
 name = "small"
@@ -163,8 +162,8 @@ def test_refined_model_comes_with_a_verdict(
 def test_first_model_of_a_task(
     run: Run, corrected: Path, speed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = "napari_genselfdiff.registry.registry.bundled_backbone"
-    monkeypatch.setattr(where, lambda: tiny_backbone(tmp_path))
+    backbone = make_backbone(tmp_path / "scanner")
+    run("models", "use", backbone.path)
     quick = replace(first.FIRST, patch=64, fewest_steps=2)
     monkeypatch.setattr(first, "FIRST", quick)
     store = reopen(corrected.with_name("case.tif.gsd.zarr"))
@@ -180,23 +179,12 @@ def test_first_model_of_a_task(
     result = run("refine", corrected, "--out", out, *arguments, *speed)
     assert "first model for Cells" in result.stdout
     assert read_model(out).card.task == CELLS
+    assert read_model(out).card.recipe["base"] == backbone.hash
     assert json.loads(report.read_text())["parent"] is None
     run("models", "import", out)
     run("models", "use", "cells")
     again = run("refine", corrected, "--out", tmp_path / "more", *arguments, *speed)
     assert "refined from cells" in again.stdout
-
-
-def tiny_backbone(folder: Path) -> Path:
-    fields = {
-        "schedule": "quadratic",
-        "timesteps": 1000,
-        "prediction": "epsilon",
-        "mpp_range": (0.25, 0.5),
-        "images_seen": 0,
-    }
-    place = folder / "backbone"
-    return place if place.exists() else write_backbone(place, fields, Denoiser(TINY)).path
 
 
 def test_stores_are_given_in_the_order_of_the_slides(

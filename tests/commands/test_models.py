@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from napari_genselfdiff.backbone.heads import Denoiser
 from napari_genselfdiff.registry.folder import Model, read_backbone, write_model
 from tests.commands.conftest import Run
-from tests.registry.networks import network, task
+from tests.registry.networks import make_backbone, network, task
 
 FIELDS = {"task": task(), "mpp_range": (0.25, 0.5), "tile": 128, "halo": 16}
 
@@ -80,6 +81,33 @@ def test_damaged_model_is_one_line(run: Run, model: Model, spoil: str) -> None:
 def test_file_that_is_no_archive_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "model.zip").write_text("no zip")
     assert run("models", "import", tmp_path / "model.zip", code=1).stderr.count("\n") == 1
+
+
+def test_a_backbone_is_taken_in_used_shown_given_away_and_deleted(run: Run, tmp_path: Path) -> None:
+    mine = make_backbone(tmp_path / "scanner", 3)
+    assert "scanner is in" in run("models", "import", mine.path).stdout
+    assert "New tasks start from the backbone scanner" in run("models", "use", "scanner").stdout
+    said = json.loads(run("models", "list", "--json").stdout)
+    rows = {row["name"]: row for row in said["backbones"]}
+    assert (rows["scanner"]["in_use"], rows["backbone"]["in_use"]) == (True, False)
+    assert rows["scanner"]["hash"] == mine.hash
+    lines = run("models", "list").stdout.splitlines()
+    assert [line[0] for line in lines if "scanner" in line] == ["*"]
+    assert json.loads(run("models", "show", "scanner", "--json").stdout)["images_seen"] == 30
+    assert "diffusion backbone" in run("models", "show", "scanner").stdout
+    run("models", "export", "scanner", tmp_path / "scanner.zip")
+    assert "in use for new tasks" in run("models", "delete", "scanner", code=1).stderr
+    run("models", "use", "backbone")
+    run("models", "delete", "scanner")
+    run("models", "import", tmp_path / "scanner.zip")
+    assert "scanner" in run("models", "list").stdout
+    assert "scanner" not in run("models", "list", "--task", "Nuclei").stdout
+
+
+def test_a_backbone_that_is_gone_is_complained_about(run: Run, home: Path, tmp_path: Path) -> None:
+    run("models", "use", make_backbone(tmp_path / "scanner", 3).path)
+    shutil.rmtree(home / "backbones" / "scanner")
+    assert "The backbone in use, 'scanner', is gone" in run("models", "list").stderr
 
 
 def _official(model: Denoiser) -> dict[str, torch.Tensor]:

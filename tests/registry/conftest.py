@@ -9,7 +9,7 @@ import pytest
 
 from napari_genselfdiff.registry.folder import Model, write_model
 from napari_genselfdiff.registry.registry import Registry
-from tests.registry.networks import WriteModel, network, task
+from tests.registry.networks import WriteModel, make_backbone, network, task
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def write(tmp_path: Path) -> WriteModel:
 @pytest.fixture
 def bundled(write: WriteModel, tmp_path: Path) -> Path:
     write("nuclei", 99, tmp_path / "bundled", notes="shipped")
+    make_backbone(tmp_path / "bundled" / "backbone", 98)
     return tmp_path / "bundled"
 
 

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 
 from napari_genselfdiff.errors import ModelFileError
-from napari_genselfdiff.registry import registry as registry_module
+from napari_genselfdiff.registry import lock
 from napari_genselfdiff.registry.active import read_active
 from napari_genselfdiff.registry.registry import Registry
 from napari_genselfdiff.registry.unfinished import Scratch, clean, clean_partials, owned
@@ -151,7 +151,7 @@ def test_no_change_of_two_processes_is_lost(registry: Registry, write: WriteMode
 def test_a_lock_that_is_held_for_long_is_explained(
     registry: Registry, write: WriteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "_LOCK_WAIT_S", 0.05)
+    monkeypatch.setattr(lock, "LOCK_WAIT_S", 0.05)
     model = write("mine", 1)
     registry.root.mkdir(exist_ok=True)
     with FileLock(str(registry.root / "models.lock")):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from napari_genselfdiff.errors import ConfigError, ModelFileError
-from napari_genselfdiff.registry import registry as registry_module
+from napari_genselfdiff.registry import folder as folder_module
 from napari_genselfdiff.registry.active import read_active
 from napari_genselfdiff.registry.registry import Registry
 from tests.registry.networks import WriteModel, task
@@ -175,7 +175,7 @@ def test_killed_while_adding(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(registry_module, "write_whole", killed)
+        patch.setattr(folder_module, "write_whole", killed)
         with pytest.raises(KeyboardInterrupt):
             registry.add(model.path)
     assert names(registry) == ["nuclei"]

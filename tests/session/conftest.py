@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from napari_genselfdiff.session.session import Session
+from tests.registry.networks import make_backbone
 from tests.session.parts import FakeEngine, make_model, make_session
 
 
@@ -18,6 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, make_slide: Callable[..., Pat
     folder = tmp_path_factory.mktemp("made")
     make_slide(folder / "case.tif", 600, 800, levels=2)
     make_model(folder / "bundled" / "nuclei", notes="shipped", starter=True)
+    make_backbone(folder / "bundled" / "backbone")
     return folder
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from napari_genselfdiff.annotation.tasks import REGIONS
-from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.learning.gate import Decision
 from napari_genselfdiff.learning.refine import RefineProgress, RefineRequest
 from napari_genselfdiff.registry.folder import Model, read_model
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
+from tests.registry.networks import make_backbone
 from tests.session.parts import FakeEngine, make_model, refine_result
 
 Opened = tuple[Session, FakeEngine]
@@ -217,6 +220,36 @@ def test_a_task_without_a_model_gets_its_first_one(opened: Opened) -> None:
     assert used.card.name == "regions"
     assert "Press Predict" in session.status.text
     assert session.registry.base(used).hash == used.hash
+
+
+def test_a_first_model_begins_with_the_backbone_in_use(opened: Opened, tmp_path: Path) -> None:
+    session, engine = opened
+    backbones = session.registry.backbones
+    mine = backbones.use(make_backbone(tmp_path / "scanner", 3))
+    session.choose_task("Regions")
+    session.correcting.accept(Region(0, 0, 512, 512), 1.0)
+    session.refining.start()
+    assert "beginning with the backbone scanner" in session.status.text
+    start = read_model(engine.requests[-1][1].current)
+    assert start.card.recipe["backbone"] == mine.hash
+    unet = mine.load().unet.state_dict()
+    begun = start.load().unet.state_dict()
+    assert all(torch.equal(begun[name], unet[name]) for name in unet)
+
+
+def test_a_backbone_in_use_that_is_gone_is_said_before_anything_runs(
+    opened: Opened, tmp_path: Path
+) -> None:
+    session, engine = opened
+    used = session.registry.backbones.use(make_backbone(tmp_path / "scanner", 3))
+    shutil.rmtree(used.path)
+    session.choose_task("Regions")
+    session.correcting.accept(Region(0, 0, 512, 512), 1.0)
+    before = len(engine.requests)
+    with pytest.raises(ModelFileError, match="'scanner', is gone"):
+        session.refining.start()
+    assert len(engine.requests) == before
+    assert session.refining.activity is None
 
 
 def test_a_first_look_is_shown_while_it_learns_and_gone_afterwards(opened: Opened) -> None:
