@@ -81,6 +81,7 @@ def open_with_openslide(path: Path, kind: str) -> Source:
         properties=properties,
         mpp=mean_mpp(*(to_float(properties.get(f"openslide.mpp-{axis}")) for axis in "yx")),
         bounds=_bounds(properties),
+        icc_profile=handle.profile,
         close=handle.close,
         pictures=openslide_pictures(handle, path.name),
     )
@@ -143,6 +144,14 @@ class _Handle:
                     self.slide = self._new()
             raise TileDamagedError(f"{self._path.name}: {error}") from error
         return over_white(rgba[..., :3], rgba[..., 3:])
+
+    def profile(self) -> bytes | None:
+        """Colour profile of the slide; None where it has none that can be read."""
+        try:
+            found = self.slide.color_profile
+        except (*self.errors, AttributeError):  # before OpenSlide 4 there were none
+            return None
+        return None if found is None else bytes(found.tobytes())
 
     def close(self) -> None:
         """Refuse further reads; the handle goes with its last user."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, SlideError
+from napari_genselfdiff.slides.colors import COLORS, NO_PROFILE, ColorLevel, Colors, ToSRGB
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 from napari_genselfdiff.slides.levels import WHITE, HalvedLevel, Level, zarr_arrays
 from napari_genselfdiff.slides.metadata import MPP_RANGE, identity_hash, plausible_mpp
+from napari_genselfdiff.slides.opening import file_of, open_source
 from napari_genselfdiff.slides.resample import axis_taps, resample
-from napari_genselfdiff.slides.source import READABLE, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.slides.source import Source
+
 MAX_READ_PIXELS = 2**28
 _COARSEST_SIDE = 4096  # a viewer loads the whole of the coarsest level
 _BLOCK_SIDE = 1024  # pixels of the level averaged at once: small enough for the processor cache
-_TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 
 
 class Slide:
@@ -49,19 +51,50 @@ class Slide:
         Whether ``mpp`` comes from the user and not from the file.
     bounds
         Level-0 region of the scanned areas, where the file states one.
+    colors
+        ``"stored"``, or ``"srgb"`` where the file's colour profile was used on what is read.
     """
 
-    def __init__(self, path: Path, source: Source) -> None:
-        self.path = path
+    def __init__(self, path: Path, source: Source, colors: Colors = "stored") -> None:
+        self.path, self.colors = path, colors
         self.reader = source.reader
         self.properties: Mapping[str, str] = dict(source.properties)
         self.bounds = source.bounds
-        self.icc_profile = source.icc_profile
         self.mpp = plausible_mpp(source.mpp)
         self.mpp_assumed = False
         self.stored_levels = len(source.levels)
         self._source = source
-        self._levels, self.downsamples = _extended(source)
+        self._views = {colors: self}
+        levels = source.levels
+        if colors == "srgb" and self.icc_profile is not None:
+            to_srgb = ToSRGB(self.icc_profile, path.name)
+            levels = tuple(ColorLevel(level, to_srgb) for level in levels)
+        self._levels, self.downsamples = _extended(levels, source.downsamples)
+
+    @cached_property
+    def icc_profile(self) -> bytes | None:
+        """The scanner's colour profile, where the file holds one."""
+        stored = self._source.icc_profile
+        return stored() if callable(stored) else stored
+
+    def in_colors(self, colors: Colors) -> Slide:
+        """The same open slide read with other colours; closing one closes both.
+
+        Raises
+        ------
+        ConfigError
+            If there are no such colours.
+        SlideError
+            If the colour profile cannot be used.
+        """
+        if colors not in COLORS:
+            raise ConfigError(f"colours {colors!r}; choose one of {', '.join(COLORS)}")
+        if colors not in self._views:
+            view = Slide(self.path, self._source, colors)
+            self._views[colors], view._views = view, self._views
+        view = self._views[colors]
+        view.mpp, view.mpp_assumed = self.mpp, self.mpp_assumed
+        return view
 
     @cached_property
     def hash(self) -> str:
@@ -71,7 +104,7 @@ class Slide:
         """
         if self._source.identity is not None:
             return self._source.identity()
-        return identity_hash(_file_of(self.path), self.properties)
+        return identity_hash(file_of(self.path), self.properties)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -113,6 +146,8 @@ class Slide:
         """What is wrong with the file, as known so far, one sentence each."""
         damaged = self.damaged_tiles
         found = list(self._source.warnings)
+        if self.colors == "srgb" and self.icc_profile is None:
+            found.append(NO_PROFILE)
         if damaged:
             tiles, are = ("1 tile", "is") if damaged == 1 else (f"{damaged} tiles", "are")
             found.append(f"{tiles} could not be decoded and {are} shown as background")
@@ -233,7 +268,7 @@ class Slide:
         return self._levels[best], downsample / self.downsamples[best]
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
+def open_slide(path: str | Path, *, mpp: float | None = None, colors: Colors = "stored") -> Slide:
     """Open a slide by its content, whatever its name.
 
     Parameters
@@ -243,23 +278,25 @@ def open_slide(path: str | Path, *, mpp: float | None = None) -> Slide:
     mpp
         µm per level-0 pixel, where the user knows better than the file; marked as assumed unless
         the file says the same.
+    colors
+        ``"srgb"`` turns what is read into sRGB with the file's colour profile.
 
     Raises
     ------
     SlideError
         In one line: what was found, and what can be read.
     ConfigError
-        If ``mpp`` is outside 0.05-20.
+        If ``mpp`` is outside 0.05-20, or there are no such colours.
     """
     path = Path(path)
-    slide = Slide(path, _open_folder(path) if path.is_dir() else _open_source(path))
-    if mpp is not None and not (slide.mpp is not None and math.isclose(mpp, slide.mpp)):
-        try:
+    slide = Slide(path, open_source(path))
+    try:
+        if mpp is not None and not (slide.mpp is not None and math.isclose(mpp, slide.mpp)):
             slide.assume_mpp(mpp)
-        except ConfigError:
-            slide.close()
-            raise
-    return slide
+        return slide.in_colors(colors)
+    except (ConfigError, SlideError):
+        slide.close()
+        raise
 
 
 def slide_info(slide: Slide) -> dict[str, Any]:
@@ -283,9 +320,11 @@ def slide_info(slide: Slide) -> dict[str, Any]:
     }
 
 
-def _extended(source: Source) -> tuple[tuple[Level, ...], tuple[float, ...]]:
+def _extended(
+    stored: tuple[Level, ...], at: tuple[float, ...]
+) -> tuple[tuple[Level, ...], tuple[float, ...]]:
     """Add halved levels until the coarsest fits a screen, so that no viewer loads a huge one."""
-    levels, downsamples = list(source.levels), list(source.downsamples)
+    levels, downsamples = list(stored), list(at)
     while max(levels[-1].shape) > _COARSEST_SIDE:
         levels.append(HalvedLevel(levels[-1]))
         downsamples.append(downsamples[-1] * 2)
@@ -307,80 +346,3 @@ def _outside(start: int, count: int, factor: float, limit: int) -> NDArray[np.bo
     centres = (np.arange(start, start + count) + 0.5) * factor
     outside: NDArray[np.bool_] = (centres < 0) | (centres >= limit)
     return outside
-
-
-def _open_folder(path: Path) -> Source:
-    from napari_genselfdiff.slides import zarr_reader
-
-    return (
-        zarr_reader.open_zarr(path) if zarr_reader.is_zarr(path) else _open_source(_file_of(path))
-    )
-
-
-def _file_of(path: Path) -> Path:
-    """Give the file itself, or for a folder of DICOM files the first of them."""
-    if not path.is_dir():
-        return path
-    from napari_genselfdiff.slides.dicom_reader import dicom_files
-
-    found = dicom_files(path)
-    if not found:
-        raise SlideError(
-            f"{path.name} is a folder without DICOM files, and no zarr; readable are {READABLE}"
-        )
-    return found[0]
-
-
-def _open_source(path: Path) -> Source:
-    # Readers are imported when they are needed: each brings a library of its own.
-    from napari_genselfdiff.slides import dicom_reader, image, openslide_reader
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(512)
-    except OSError as error:
-        raise SlideError(f"{path} cannot be read: {error.strerror or error}") from error
-    if head.startswith(_TIFF):
-        from napari_genselfdiff.slides import tiff
-
-        try:
-            return tiff.open_tiff(path)
-        except tiff.VendorFormatError as error:
-            return openslide_reader.open_with_openslide(path, error.vendor)
-    if dicom_reader.is_dicom(head):
-        return _open_dicom(path)
-    kind = image.image_format(head)
-    if kind is not None and path.suffix.lower() != ".mrxs":  # MRXS starts with a JPEG
-        return image.open_image(path, kind)
-    vendor = openslide_reader.openslide_vendor(path)
-    if vendor is not None:
-        return openslide_reader.open_with_openslide(path, vendor)
-    hint = " (OpenSlide is not installed)" if openslide_reader.openslide_missing() else ""
-    raise SlideError(f"{path.name} {_described(head)}, not a slide; readable are {READABLE}{hint}")
-
-
-def _open_dicom(path: Path) -> Source:
-    """Read with OpenSlide what it can, and all else with wsidicom."""
-    from napari_genselfdiff.slides import dicom_reader, openslide_reader
-
-    refused: SlideError | None = None
-    if openslide_reader.openslide_vendor(path) is not None:
-        try:
-            return openslide_reader.open_with_openslide(path, "DICOM")
-        except SlideError as error:
-            refused = error
-    if refused is not None and dicom_reader.wsidicom_missing():
-        hint = f"{refused}; wsidicom reads more kinds of DICOM: {dicom_reader.INSTALL}"
-        raise SlideError(hint) from refused
-    return dicom_reader.open_with_wsidicom(path)
-
-
-def _described(head: bytes) -> str:
-    if not head:
-        return "is empty"
-    for start, name in ((b"PK", "a ZIP archive"), (b"%PDF", "a PDF"), (b"\x1f\x8b", "a gzip file")):
-        if head.startswith(start):
-            return f"is {name}"
-    if all(byte >= 32 or byte in b"\t\r\n" for byte in head):
-        return "is a text file"
-    return f"starts with the bytes {head[:4].hex(' ')}"

@@ -40,6 +40,8 @@ class Source:
         µm per level-0 pixel as stored in the file, or None.
     bounds
         Level-0 region that holds the scanned areas, where the file states one.
+    icc_profile
+        Colour profile as stored, or what reads it.
     warnings
         What the user should know, in plain words.
     close
@@ -57,7 +59,7 @@ class Source:
     properties: Mapping[str, str]
     mpp: float | None = None
     bounds: Region | None = None
-    icc_profile: bytes | None = None
+    icc_profile: bytes | Callable[[], bytes | None] | None = None
     warnings: tuple[str, ...] = ()
     close: Callable[[], None] = field(default=lambda: None)
     identity: Callable[[], str] | None = None
