@@ -20,6 +20,7 @@ from napari_genselfdiff.commands.exchange import reopen
 from napari_genselfdiff.learning import first
 from napari_genselfdiff.learning.loop import Report
 from napari_genselfdiff.registry.folder import Model, read_backbone, read_model
+from napari_genselfdiff.registry.registry import Registry
 from napari_genselfdiff.slides.geometry import Region
 from tests.annotation.builders import CELLS, disks
 from tests.commands.conftest import Run
@@ -89,6 +90,27 @@ def test_pretrained_backbone_starts_a_model(
     assert read_model(out).hash == model.hash
     again = run("finetune", recipes["finetune"], "--out", out, code=1)
     assert "--resume" in again.stderr
+
+
+def test_a_scanner_is_learned_within_a_budget_and_put_to_use(
+    run: Run, crops_dir: Path, tmp_path: Path
+) -> None:
+    """``adapt`` stopped by the clock, gone on with to its end, and then what new tasks start at."""
+    folders = json.dumps([str(crops_dir / "images")])
+    out = tmp_path / "scanner"
+    settings = (
+        "pretrain", "adapt", f"data.folders={folders}", "data.mpp=0.25", "patch.size=64",
+        "loop.total_images=80", "loop.batch=4", "loop.precision=fp32", "snapshots.tiles=0",
+        "--out", out, "--device", "cpu",
+    )  # fmt: skip
+    run(*settings, "--budget-minutes", 0.01)
+    seen = read_backbone(out).card.images_seen
+    assert 0 < seen < 80
+    run(*settings, "--budget-minutes", 10, "--resume")
+    backbone = read_backbone(out)
+    assert backbone.card.images_seen == 80
+    run("models", "use", out)
+    assert Registry().backbones.active().hash == backbone.hash
 
 
 @pytest.mark.parametrize(
