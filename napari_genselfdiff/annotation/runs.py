@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from napari_genselfdiff.annotation.disk import disk_errors, remove_tree, replace_file
 from napari_genselfdiff.annotation.window import MODEL, Window
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
-from napari_genselfdiff.registry.card import Mpp, Record, Sha256, TaskName, one_line
+from napari_genselfdiff.registry.card import Colors, Mpp, Record, Sha256, TaskName, one_line
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
@@ -42,13 +42,17 @@ Box = tuple[Number, Number, Annotated[int, Field(ge=1)], Annotated[int, Field(ge
 
 
 class SlideInRun(Record):
-    """The slide a run is about; ``mpp`` is None where the file states it itself."""
+    """The slide a run is about; ``mpp`` is None where the file states it itself.
+
+    ``colors`` are those it is read with.
+    """
 
     path: str
     hash: Sha256
     height: int = Field(ge=1)
     width: int = Field(ge=1)
     mpp: Mpp | None
+    colors: Colors = "stored"
 
 
 class ModelInRun(Record):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
+import click
 import typer
 
 from napari_genselfdiff.commands import console
@@ -18,9 +19,12 @@ from napari_genselfdiff.commands.slide_job import (
 from napari_genselfdiff.errors import ConfigError, GenSelfDiffError
 from napari_genselfdiff.slides.geometry import Region
 
+COLORS = ("stored", "srgb")
+
 if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.slides.colors import Colors
 
 STORE_SUFFIX = ".gsd.zarr"
 
@@ -64,6 +68,13 @@ WorkersOption = Annotated[
     int | None,
     typer.Option(min=1, max=256, help="Processes for whole slides; one for every core."),
 ]
+ColorsOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Colours as stored, or sRGB by the slide's profile; those of the model.",
+        click_type=click.Choice(COLORS),
+    ),
+]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Discard an unfinished run instead of going on with it.")
 ]
@@ -91,6 +102,7 @@ def segment(
     region: RegionOption = None,
     model: ModelOption = "default",
     mpp: MppOption = None,
+    colors: ColorsOption = None,
     out: OutOption = None,
     geojson: GeojsonOption = None,
     profile: ProfileOption = None,
@@ -117,7 +129,7 @@ def segment(
     cluster, chosen = cluster_workers(scheduler, tls), pick_profile(profile)
     is_given = profile is not None
     whole = whole_slide(chosen, is_given, workers, cluster, fresh=fresh, threshold=threshold)
-    job = Job(pick_model(model, task), chosen, region, mpp, whole)
+    job = Job(pick_model(model, task), chosen, region, mpp, whole, cast("Colors | None", colors))
     if _segment_all(paths, job, out, geojson):
         raise typer.Exit(console.FAILED)
 

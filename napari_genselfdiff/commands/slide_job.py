@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.slides.colors import Colors
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 
@@ -46,6 +47,12 @@ class Job:
     region: Region | None
     mpp: float | None
     whole: WholeSlide
+    colors: Colors | None = None
+
+    @property
+    def read_colors(self) -> Colors:
+        """Colours a slide is read with: the model's, unless others were asked for."""
+        return self.colors or self.model.card.colors
 
 
 @dataclass(slots=True)
@@ -139,12 +146,12 @@ def open_task(store: AnnotationStore, model: Model) -> TaskSpec:
 def segment_one(path: Path, job: Job, store_at: Path, geojson: Path | None = None) -> Count:
     """Segment one slide into its annotations; what the user should know is said on the way."""
     from napari_genselfdiff.annotation.store import AnnotationStore
-    from napari_genselfdiff.prediction.tiles import model_downsample
+    from napari_genselfdiff.prediction.tiles import colors_warning, model_downsample
     from napari_genselfdiff.session import wording
     from napari_genselfdiff.slides.slide import open_slide
 
     started = time.perf_counter()
-    with open_slide(path, mpp=job.mpp) as slide:
+    with open_slide(path, mpp=job.mpp, colors=job.read_colors) as slide:
         scale = model_downsample(slide.mpp, job.model.card.mpp_range)  # refuses an unknown size
         store_at.parent.mkdir(parents=True, exist_ok=True)
         store = AnnotationStore.open(
@@ -166,7 +173,8 @@ def segment_one(path: Path, job: Job, store_at: Path, geojson: Path | None = Non
         finally:
             store.close()
         store.check_home()
-        count.warnings = [w for w in (scale.warning, *slide.warnings) if w]
+        other = colors_warning(slide.colors, job.model.card.colors)
+        count.warnings = [w for w in (scale.warning, other, *slide.warnings) if w]
         for warning in count.warnings:
             console.note(f"Careful: {path.name}: {warning}.")
     found = wording.things(task, count.objects if task.kind == "objects" else None)

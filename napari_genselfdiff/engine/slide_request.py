@@ -128,6 +128,7 @@ class SlideRequest:
             "slide": str(Path(self.slide.path).absolute()),
             "slide_hash": self.slide.hash,
             "mpp": self.slide.mpp if self.slide.mpp_assumed else None,
+            "colors": self.slide.colors,
             "model": str(self.model.path.absolute()),
             "model_hash": self.model.hash,
             "profile": self.profile.to_dict(),
@@ -172,6 +173,7 @@ class SlideRequest:
             height=slide.shape[0],
             width=slide.shape[1],
             mpp=slide.mpp if slide.mpp_assumed else None,
+            colors=slide.colors,
         )
 
 
@@ -186,6 +188,7 @@ def _check_same(found: Manifest, slide: SlideInRun, model: Model, profile: Profi
     pairs = {
         "the slide's content": (found.slide.hash[:12], slide.hash[:12]),
         "µm per pixel": (found.slide.mpp, slide.mpp),
+        "the colours": (found.slide.colors, slide.colors),
         "the model": (
             f"{found.model.name} ({found.model.hash[:12]})",
             f"{model.card.name} ({model.hash[:12]})",

@@ -137,7 +137,7 @@ def _opened(spec: dict[str, Any]) -> _Open:
             f"({model.hash[:12]}) than the run was begun with ({spec['model_hash'][:12]})"
         )
     stamp = slide_stamp(Path(spec["slide"]))
-    slide = open_slide(Path(spec["slide"]), mpp=spec["mpp"])
+    slide = open_slide(Path(spec["slide"]), mpp=spec["mpp"], colors=spec["colors"])
     if slide.hash != spec["slide_hash"]:
         slide.close()
         raise SlideError(_changed(spec))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import RegionDone
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.slides.colors import Colors
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 
@@ -35,7 +36,7 @@ class Context:
         self._profile: Profile | None = None
         self._cache: TileCache | None = None
 
-    def slide(self, path: Path, mpp: float | None) -> Slide:
+    def slide(self, path: Path, mpp: float | None, colors: Colors = "stored") -> Slide:
         """The slide, opened once; opened again when the file has changed."""
         from napari_genselfdiff.slides.slide import open_slide
 
@@ -44,7 +45,7 @@ class Context:
         self._slides[key] = found  # the newest last
         while len(self._slides) > _KEPT:
             self._slides.pop(next(iter(self._slides))).close()
-        return found
+        return found.in_colors(colors)
 
     def model(self, path: Path) -> tuple[Model, Segmenter]:
         """The model and its network, loaded once; loaded again when its files have changed."""
@@ -97,8 +98,8 @@ def predict(
     """Segment a region; yields TileDone, returns RegionDone."""
     from napari_genselfdiff.prediction.region import RegionDone, predict_region
 
-    slide = context.slide(slide_path, mpp)
     model, segmenter = context.model(model_path)
+    slide = context.slide(slide_path, mpp, model.card.colors)
     chosen = context.profile(profile)
     result: RegionDone | None = None
     for step in predict_region(
@@ -169,7 +170,7 @@ def warm_up(
     if context.should_stop():
         return
     if slide_path is not None:
-        context.slide(slide_path, mpp)
+        context.slide(slide_path, mpp)  # in other colours it is the same open file
     if model_path is not None and not context.should_stop():
         model, segmenter = context.model(model_path)
         side = model.card.tile

@@ -78,7 +78,7 @@ def collect_tiles(
     """
     if slide.mpp is None:
         raise ConfigError("the slide's µm per pixel is unknown; set it in the Slide block first")
-    name = card.task.name
+    name, shown = card.task.name, slide.in_colors(card.colors)
     step = float(store.downsample(name))
     downsample = model_downsample(slide.mpp, card.mpp_range).downsample
     shape = store.levels(name, "classes")[0].shape
@@ -89,7 +89,7 @@ def collect_tiles(
             continue
         window = as_model_knows(store.read(name, outer), card.task)
         place = outer.from_grid(step).to_grid(downsample)
-        image = slide.read(place, downsample)
+        image = shown.read(place, downsample)
         source = f"{slide.hash[:16]}:{region.y},{region.x}"
         tiles.append(_tile(image, window, place, downsample / step, slide.mpp * downsample, source))
     return tiles

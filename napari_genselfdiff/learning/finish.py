@@ -41,6 +41,7 @@ def finish_backbone(recipe: PretrainRecipe, out: Path) -> Backbone:
         **recipe.card_fields(),
         "mpp_range": recipe.patch.mpp_range,
         "images_seen": images_seen(out),
+        "colors": recipe.data.colors,
         "data": _learned_from(recipe),
         "recipe": recipe.model_dump(mode="json"),
     }
@@ -60,6 +61,7 @@ def finish_model(recipe: FinetuneRecipe, out: Path) -> Model:
         "task": recipe.task,
         "mpp_range": recipe.patch.mpp_range,
         "min_object_um2": recipe.min_object_um2,
+        "colors": recipe.data.colors,
         "data": _sources(part.folder for part in recipe.data.sets),
         "recipe": {**settings, "images_seen": images_seen(out)},
         "notes": "Not scored yet; `genselfdiff evaluate` does that.",

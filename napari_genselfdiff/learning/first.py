@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_genselfdiff.learning.corrections import CorrectionTile
-    from napari_genselfdiff.registry.card import ModelCard, TaskSpec
+    from napari_genselfdiff.registry.card import Colors, ModelCard, TaskSpec
     from napari_genselfdiff.registry.folder import Model
 
 TIMESTEP: Final = 50
@@ -33,10 +33,13 @@ _SMALLEST_SHARE = 0.25  # of the median object a person drew; smaller ones are d
 _UNTRAINED, _BACKBONE = "untrained", "backbone"
 
 
-def write_untrained(path: Path, task: TaskSpec, backbone: Path, *, seed: int = 0) -> Model:
+def write_untrained(
+    path: Path, task: TaskSpec, backbone: Path, *, seed: int = 0, colors: Colors = "stored"
+) -> Model:
     """Write a model of ``task`` whose head has learned nothing, for Refine to begin with.
 
-    It reads slides at the task's µm/px, or coarser where the slide is; it must not be put to use.
+    It reads slides at the task's µm/px, or coarser where the slide is, and with these colours; it
+    must not be put to use.
     """
     start = read_backbone(backbone)
     torch.manual_seed(seed)
@@ -49,6 +52,7 @@ def write_untrained(path: Path, task: TaskSpec, backbone: Path, *, seed: int = 0
         "mpp_range": (task.mpp, 1.6 * task.mpp),
         "tile": 512 if coarse else 288,
         "halo": 64 if coarse else 16,
+        "colors": colors,
         "data": start.card.data,
         "recipe": {_UNTRAINED: True, _BACKBONE: start.hash},
         "notes": "Not trained yet.",

@@ -17,7 +17,7 @@ from napari_genselfdiff.learning.data import PatchConfig
 from napari_genselfdiff.learning.loop import LoopConfig
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.pretext import PretextConfig
-from napari_genselfdiff.registry.card import TaskSpec
+from napari_genselfdiff.registry.card import Colors, TaskSpec
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -45,7 +45,7 @@ class UnlabelledData(_Strict):
 
     Folders that are not full paths are taken from ``root`` where there is one. ``mpp`` (µm per
     pixel) holds for files that do not say theirs; with ``need_mpp`` those are left out without
-    it, else they are cut at any zoom.
+    it, else they are cut at any zoom. ``colors = "srgb"`` uses the files' colour profiles.
     """
 
     root: str = ""
@@ -54,6 +54,7 @@ class UnlabelledData(_Strict):
     sets: tuple[ImageSet, ...] = ()
     mpp: float | None = Field(default=None, gt=0.05, lt=20)
     need_mpp: bool = False
+    colors: Colors = "stored"
 
     @model_validator(mode="after")
     def _one_way_to_name_the_images(self) -> Self:
@@ -80,10 +81,11 @@ class LabelledSet(_Strict):
 
 
 class LabelledData(_Strict):
-    """Labelled sets under one root."""
+    """Labelled sets under one root; ``colors = "srgb"`` uses the files' colour profiles."""
 
     root: str = ""
     sets: tuple[LabelledSet, ...]
+    colors: Colors = "stored"
 
 
 class Snapshots(_Strict):

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from napari_genselfdiff.slides.colors import Colors
+
 
 @dataclass
 class _Entry:
@@ -36,10 +38,14 @@ class SlideCache:
     max_open
         Upper bound of open files, those in use right now aside. An open slide also holds the
         places of its tiles, a few MiB.
+    colors
+        Colours they are read with.
     """
 
-    def __init__(self, max_bytes: int = 2**30, max_open: int = 64) -> None:
-        self.max_bytes, self.max_open = max_bytes, max_open
+    def __init__(
+        self, max_bytes: int = 2**30, max_open: int = 64, colors: Colors = "stored"
+    ) -> None:
+        self.max_bytes, self.max_open, self.colors = max_bytes, max_open, colors
         self._entries: OrderedDict[Path, _Entry] = OrderedDict()
         self._lock = threading.Lock()
         self._nbytes = self._files = 0
@@ -85,7 +91,7 @@ class SlideCache:
                 entry.users += 1
                 self._entries.move_to_end(path)
                 return entry
-        slide = open_picture(path)  # slow, so not under the lock
+        slide = open_picture(path, self.colors)  # slow, so not under the lock
         with self._lock:
             entry = self._entries.get(path)
             if entry is None:
@@ -127,6 +133,6 @@ class SlideCache:
         return closed
 
 
-def open_picture(path: Path) -> Slide:
+def open_picture(path: Path, colors: Colors = "stored") -> Slide:
     """Open a slide, a plain image or a zarr picture."""
-    return open_slide(path)
+    return open_slide(path, colors=colors)

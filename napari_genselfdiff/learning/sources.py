@@ -27,6 +27,8 @@ from napari_genselfdiff.slides.slide import open_slide
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.slides.colors import Colors
+
 _log = logging.getLogger(__name__)
 
 
@@ -53,14 +55,14 @@ def unlabelled_sources(data: UnlabelledData) -> list[FileSource]:
         found = find_pictures([root / Path(f).expanduser() for f in data.folders or (".",)])
         _log.info("%s", found.summary())
         paths = found.pictures
-    caches = SlideCache(), TissueCache()
+    caches = SlideCache(colors=data.colors), TissueCache()
     return [_file_source(path, root, data, caches) for path in paths]
 
 
 def labelled_sources(data: LabelledData) -> list[ArraySource]:
     """Every labelled image of the recipe, in memory with its targets."""
     root = data_root(data.root)
-    return [source for part in data.sets for source in _labelled_set(root, part)]
+    return [source for part in data.sets for source in _labelled_set(root, part, data.colors)]
 
 
 def read_list(path: Path) -> list[str]:
@@ -77,9 +79,9 @@ def left_out(stem: str, part: LabelledSet) -> bool:
     return any(fnmatchcase(stem, pattern) for pattern in part.leave_out)
 
 
-def read_pixels(path: Path) -> NDArray[np.uint8]:
+def read_pixels(path: Path, colors: Colors = "stored") -> NDArray[np.uint8]:
     """All pixels of a plain image, ``(H, W, 3)``; for training images, not for slides."""
-    with open_slide(path) as slide:
+    with open_slide(path, colors=colors) as slide:
         return np.asarray(slide.levels[0][:])
 
 
@@ -114,7 +116,7 @@ def _file_source(
     )
 
 
-def _labelled_set(root: Path, part: LabelledSet) -> list[ArraySource]:
+def _labelled_set(root: Path, part: LabelledSet, colors: Colors) -> list[ArraySource]:
     folder = root / part.folder
     images = {
         p.stem: p for p in sorted((folder / "images").glob("*")) if p.suffix.lower() in IMAGES
@@ -130,13 +132,13 @@ def _labelled_set(root: Path, part: LabelledSet) -> list[ArraySource]:
     taught = [stem for stem in stems if not left_out(stem, part)]
     if not taught:
         raise ConfigError(f"leave_out = {list(part.leave_out)} leaves nothing of {folder}")
-    return [_labelled_source(images[s], masks[s], part) for s in taught]
+    return [_labelled_source(images[s], masks[s], part, colors) for s in taught]
 
 
-def _labelled_source(image: Path, mask: Path, part: LabelledSet) -> ArraySource:
+def _labelled_source(image: Path, mask: Path, part: LabelledSet, colors: Colors) -> ArraySource:
     from skimage.io import imread
 
-    pixels, labels = read_pixels(image), np.asarray(imread(mask))
+    pixels, labels = read_pixels(image, colors), np.asarray(imread(mask))
     if labels.ndim != 2 or labels.shape != pixels.shape[:2]:
         raise ConfigError(
             f"{mask.name} has shape {labels.shape}, its image {pixels.shape[:2]}; "

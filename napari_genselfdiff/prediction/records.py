@@ -61,6 +61,7 @@ def run_record(
             "hash": slide.hash,
             "mpp": slide.mpp,
             "mpp_assumed": slide.mpp_assumed,
+            "colors": slide.colors,
             "warnings": list(slide.warnings),
         },
         "model": {"name": model.card.name, "hash": model.hash, "task": model.card.task.name},
@@ -107,6 +108,8 @@ def segment_command(
     arguments = ["genselfdiff", "segment", str(slide.path)]
     arguments += ["--region", f"{region0.y},{region0.x},{region0.height},{region0.width}"]
     arguments += ["--model", str(model.path), "--profile", str(run)]
+    if slide.colors != model.card.colors:
+        arguments += ["--colors", slide.colors]
     if slide.mpp_assumed and slide.mpp is not None:
         arguments += ["--mpp", repr(slide.mpp)]
     return _joined([*arguments, "--out", "predicted"], system)

@@ -81,6 +81,17 @@ def model_downsample(slide_mpp: float | None, mpp_range: tuple[float, float]) ->
     return ScaleChoice(downsample, target, warning)
 
 
+def colors_warning(colors: str, model_colors: str) -> str | None:
+    """Say that a slide is read with other colours than a model learned from; None if not so."""
+    if colors == model_colors:
+        return None
+    words = {"stored": "colours as slides store them", "srgb": "colours turned into sRGB"}
+    return (
+        f"the model learned from {words.get(model_colors, model_colors)}, and the slide is read "
+        f"with {words.get(colors, colors)}: expect more mistakes"
+    )
+
+
 def core_size(tile: int, halo: int) -> int:
     """Side of the kept part of a tile; ConfigError if the halo leaves nothing of it."""
     core = tile - 2 * halo

@@ -20,6 +20,7 @@ MAX_CARD_BYTES = 4 * 2**20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Mpp = Annotated[float, Field(ge=MPP_MIN, le=MPP_MAX)]
+Colors = Literal["stored", "srgb"]  # as slides store them, or turned into sRGB by their profile
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 # Names become file, zarr and zip names, so nothing that could leave a folder gets in.
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}[A-Za-z0-9]$")]
@@ -120,7 +121,10 @@ class Calibration(Record):
 
 
 class Card(Record):
-    """What every model folder states: where the weights come from and what they are."""
+    """What every model folder states: where the weights come from and what they are.
+
+    ``colors`` says which colours of slides it learned from; prediction reads the same.
+    """
 
     schema_version: Literal[1] = 1
     name: ModelName
@@ -131,6 +135,7 @@ class Card(Record):
     created: str = Field(min_length=4, max_length=64)
     app_version: str = Field(min_length=1, max_length=64)
     weights_sha256: Sha256
+    colors: Colors = "stored"
     files: dict[ExtraFile, Sha256] = {}
     notes: str = ""
     research_use_only: Literal[True] = True
@@ -147,7 +152,8 @@ class Card(Record):
 
         Its name, notes, date, scores, verdict and extra files do not count.
         """
-        text = json.dumps(self.model_dump(mode="json", exclude=set(VOLATILE)), sort_keys=True)
+        usual = ("colors",) if self.colors == "stored" else ()  # younger than the first models
+        text = json.dumps(self.model_dump(mode="json", exclude={*VOLATILE, *usual}), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def to_json(self) -> str:

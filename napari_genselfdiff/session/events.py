@@ -33,6 +33,7 @@ class SessionEvents(SignalGroup):
     """Signals of a session; every one comes from the thread that calls ``Session.poll``."""
 
     slide_changed = Signal(description="a slide was opened or closed, or got its size")
+    colors_changed = Signal(description="the open slide is shown in other colours")
     task_changed = Signal(description="another task, or its list of classes")
     model_changed = Signal(description="another model, or the list of models")
     annotations_changed = Signal(Region, description="pixels of the task's grid")

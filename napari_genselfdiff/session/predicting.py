@@ -153,8 +153,9 @@ class Predicting:
             return
         self._stop_running()
         job = session.engine.predict(slide.path, slide.mpp, model.path, region0, session.profile)
+        read = slide.in_colors(model.card.colors)  # whatever is on screen
         self._running = _Running(
-            job, slide, store, session.task, model, region, downsample, region0, live
+            job, read, store, session.task, model, region, downsample, region0, live
         )
         self.last_region0 = region0
         self._report(Activity("Preparing the model"))

@@ -158,7 +158,9 @@ class Refining:
         """What the first model of a task begins with, and how it learns."""
         from napari_genselfdiff.learning.first import FIRST, write_untrained
 
-        start = write_untrained(folder, self._session.task, backbone.path)
+        slide = self._session.slide
+        colors = "stored" if slide is None else slide.colors
+        start = write_untrained(folder, self._session.task, backbone.path, colors=colors)
         return start, replace(FIRST, budget_s=self.budget_s * FIRST_LONGER)
 
     def stop(self) -> None:

@@ -19,6 +19,7 @@ from napari_genselfdiff.errors import (
 )
 from napari_genselfdiff.registry.pixel_sizes import recall, remember
 from napari_genselfdiff.session import wording
+from napari_genselfdiff.session.coloring import recolored
 from napari_genselfdiff.session.correcting import Correcting
 from napari_genselfdiff.session.events import SessionEvents, Status, Tone
 from napari_genselfdiff.session.own_tasks import read_own_tasks
@@ -170,6 +171,7 @@ class Session:
     def open_slide(self, path: str | os.PathLike[str], *, mpp: float | None = None) -> Slide:
         """Open a slide and its annotations; the old slide stays open if that fails."""
         slide = open_slide(Path(path), mpp=mpp)
+        slide = recolored(slide)
         self.close_slide()
         self.slide = slide
         if slide.mpp is None:
@@ -359,7 +361,8 @@ class Session:
         """Write the task's annotations as what the name asks for: shapes, a table or labels."""
         from napari_genselfdiff.annotation.exchange.outgoing import export_file
 
-        slide, store = self.readable_store()
+        shown, store = self.readable_store()
+        slide = shown.in_colors("stored")  # stain densities do not depend on what is shown
         model, name, bounds = self.model, self.task.name, slide.bounds
         about = {"model": model and {"name": model.card.name, "hash": model.hash}}
         store.background.settle()  # a prediction that is on its way belongs to it

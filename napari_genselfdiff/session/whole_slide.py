@@ -259,7 +259,8 @@ class SlideSegmenting:
     def _request(self, model: Model, profile: Profile) -> SlideRequest:
         slide, store = self._session.open_store()
         task = self._session.task.name
-        return SlideRequest(slide, store, task, model, profile, None, self.threshold)
+        read = slide.in_colors(model.card.colors)
+        return SlideRequest(read, store, task, model, profile, None, self.threshold)
 
     def _model_of(self, path: str, model_hash: str) -> Model:
         from napari_genselfdiff.registry.folder import read_model

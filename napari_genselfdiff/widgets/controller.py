@@ -57,6 +57,7 @@ class Controller(Tools):
         events = session.events
         self._connections: list[tuple[Any, Callable[..., None]]] = [
             (events.slide_changed, self._on_slide),
+            (events.colors_changed, self._on_colors),
             (events.task_changed, self._on_task),
             (events.model_changed, self.live.moved),
             (events.annotations_changed, self._on_annotations),
@@ -205,6 +206,10 @@ class Controller(Tools):
             self.session.choose_model(model)
 
     # -- what the session tells -----------------------------------------------------------------
+
+    def _on_colors(self) -> None:
+        if self.session.slide is not None:
+            self.layers.show_colors(self.session.slide)
 
     def _on_slide(self) -> None:
         slide = self.session.slide

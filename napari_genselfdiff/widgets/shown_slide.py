@@ -71,7 +71,11 @@ class ShownSlide:
                 interpolation2d="linear",
                 metadata={MINE: {"path": str(slide.path), PANEL: True}},
             )
-        self.slide = layer
+            self.slide = layer
+        else:
+            self.slide = layer
+            if slide.colors != "stored":
+                self.show_colors(slide)
         self._mpp = slide.mpp
         size = 1.0 if slide.mpp is None else slide.mpp
         layer.scale = (size, size)
@@ -81,6 +85,12 @@ class ShownSlide:
         bar.visible = True
         bar.box = True  # legible on tissue and on glass
         return layer
+
+    def show_colors(self, slide: Slide) -> None:
+        """Show the same slide in the colours it is read with now; the view stays."""
+        if self.slide is not None:
+            levels = list(slide.levels)
+            self.slide.data = levels if len(levels) > 1 else levels[0]
 
     def shows(self, slide: Slide) -> bool:
         """Tell whether the slide's layer is there already, with its size."""

@@ -6,10 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtWidgets import QAction, QDoubleSpinBox, QFileDialog, QMenu, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAction,
+    QCheckBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QMenu,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_genselfdiff.registry.card import MPP_MAX, MPP_MIN
 from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.session.coloring import choose_colors, colors_note
 from napari_genselfdiff.widgets.associated import AssociatedPictures
 from napari_genselfdiff.widgets.class_mapping import ClassMapping, unknown_classes
 from napari_genselfdiff.widgets.look import GAP, Block, is_tall, notice, plain_button, row, text
@@ -25,6 +35,10 @@ SAMPLES = {
     "tnbc_pyramid": "TNBC: breast tumour, 10 fields",
     SYNTHETIC: "A large slide, 49,152 × 49,152 pixels, made on the spot",
 }
+_SRGB_TIP = (
+    "Show this slide in sRGB, by the colour profile its scanner stored. A first model made here"
+    " learns from what is shown; other models read the colours they learned from."
+)
 _FILTER = (
     "Slides (*.svs *.tif *.tiff *.ndpi *.mrxs *.scn *.bif *.vms *.dcm *.qptiff *.png *.jpg"
     " *.jpeg);;All files (*)"
@@ -64,12 +78,19 @@ class SlideBlock(Block):
         self.name = text(bold=True)
         self.facts = text(small=True)
         self.ask = self._make_ask()
+        self.srgb = QCheckBox("True colours (sRGB)")
+        self.srgb.setToolTip(_SRGB_TIP)
+        self.srgb.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.srgb.toggled.connect(self._choose_colors)
+        self.colors_note = text(small=True)
         self.pictures = AssociatedPictures(session)
         self.saved = text(small=True)
         self.warning = notice("warning")
         for widget in (
             self.name,
             self.facts,
+            self.srgb,
+            self.colors_note,
             self.pictures,
             self.ask,
             self.saved,
@@ -87,12 +108,20 @@ class SlideBlock(Block):
             self._ask_import,
         )
         self.body.addLayout(row(self.export_button, self.import_button))
-        session.events.slide_changed.connect(self.show_slide)
+        events = session.events
+        self._connections = [
+            (events.slide_changed, self.show_slide),
+            (events.colors_changed, self.show_colors),
+            (events.model_changed, self.show_colors),
+        ]
+        for signal, slot in self._connections:
+            signal.connect(slot)
         self.show_slide()
 
     def cleanup(self) -> None:
         """Let go of the session."""
-        self._session.events.slide_changed.disconnect(self.show_slide)
+        for signal, slot in self._connections:
+            signal.disconnect(slot)
 
     def show_slide(self) -> None:
         """Show what is open."""
@@ -102,6 +131,7 @@ class SlideBlock(Block):
         self.facts.setVisible(slide is not None)
         self.facts.setText("" if slide is None else _facts(slide))
         self.ask.setVisible(slide is not None and slide.mpp is None)
+        self.show_colors()
         self.pictures.show_slide()
         store = session.store
         self.saved.setVisible(store is not None)
@@ -115,6 +145,22 @@ class SlideBlock(Block):
             self.set_open(slide.mpp is None)  # a question must be seen; the rest is in the way
         self.export_button.setEnabled(store is not None)
         self.import_button.setEnabled(store is not None and not store.read_only)
+
+    def show_colors(self) -> None:
+        """Show which colours are read, and whether the model reads others."""
+        slide = self._session.slide
+        self.srgb.setVisible(slide is not None and slide.icc_profile is not None)
+        self.srgb.blockSignals(True)  # it follows the session here
+        self.srgb.setChecked(slide is not None and slide.colors == "srgb")
+        self.srgb.blockSignals(False)
+        note = colors_note(self._session)
+        self.colors_note.setText(note)
+        self.colors_note.setVisible(bool(note))
+
+    def _choose_colors(self, wanted: bool) -> None:
+        with self._session.attempt():
+            choose_colors(self._session, "srgb" if wanted else "stored")
+        self.show_colors()
 
     def show_warning(self) -> None:
         """Show what is wrong with the slide or its annotations, as known so far."""

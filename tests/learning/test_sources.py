@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.recipe import LabelledData, LabelledSet
-from napari_genselfdiff.learning.sources import labelled_sources
+from napari_genselfdiff.learning.recipe import LabelledData, LabelledSet, UnlabelledData
+from napari_genselfdiff.learning.sources import labelled_sources, unlabelled_sources
+from napari_genselfdiff.slides.geometry import Region
+from tests.slides.test_colors import profile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,3 +39,23 @@ def test_leaving_everything_out_is_an_error(tmp_path: Path) -> None:
     part = LabelledSet(folder="set", leave_out=("*",))
     with pytest.raises(ConfigError, match="leaves nothing"):
         labelled_sources(LabelledData(root=str(tmp_path), sets=(part,)))
+
+
+def test_colours_are_turned_where_the_recipe_says_so(tmp_path: Path) -> None:
+    """Half of the light is 188 in sRGB (worked out in tests/slides/test_colors.py)."""
+    for name in ("images", "masks"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+    picture = Image.new("RGB", (32, 32), (128, 128, 128))
+    picture.save(tmp_path / "set" / "images" / "a.png", icc_profile=profile())
+    Image.new("L", (32, 32)).save(tmp_path / "set" / "masks" / "a.png")
+    part = LabelledSet(folder="set")
+    for colors, value in (("stored", 128), ("srgb", 188)):
+        data = LabelledData.model_validate(
+            {"root": str(tmp_path), "sets": (part,), "colors": colors}
+        )
+        assert abs(int(labelled_sources(data)[0].image[9, 9, 0]) - value) <= 1
+        lake = UnlabelledData.model_validate(
+            {"root": str(tmp_path), "folders": ("set/images",), "colors": colors}
+        )
+        read = unlabelled_sources(lake)[0].window(Region(0, 0, 9, 9))
+        assert abs(int(read[4, 4, 1]) - value) <= 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -7,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_genselfdiff.errors import ConfigError, ModelFileError
-from napari_genselfdiff.registry.card import BackboneCard, ModelCard, TaskSpec, checked, read_card
+from napari_genselfdiff.registry.card import (
+    VOLATILE,
+    BackboneCard,
+    ModelCard,
+    TaskSpec,
+    checked,
+    read_card,
+)
 
 NUCLEUS = {"value": 1, "name": "Nucleus", "color": "#0072b2", "key": "1"}
 TASK = {"name": "Nuclei", "kind": "objects", "classes": [NUCLEUS], "mpp": 0.25}
@@ -103,3 +112,11 @@ def test_backbone_card() -> None:
          "images_seen": 10}
     )  # fmt: skip
     assert made.timesteps == 1000
+
+
+def test_identity_counts_colours_only_where_they_are_not_as_stored() -> None:
+    """Models older than the choice of colours keep their identity."""
+    before = card().model_dump(mode="json", exclude={*VOLATILE, "colors"})
+    old = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
+    assert card().identity() == card(colors="stored").identity() == old
+    assert card(colors="srgb").identity() != old
