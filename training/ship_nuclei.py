@@ -1,9 +1,9 @@
-"""Turn a fine-tuning run into the shipped model: python -m training.ship_nuclei RUN | --again.
+"""Make the shipped model of a fine-tuning run: python -m training.ship_nuclei RUN|--again|--tiles.
 
 Scores it on the development lists, draws 20 random fields, and adds the keep-working, replay
 and reserve tiles (crops of openly licensed images with their true masks). ``--again`` keeps the
 weights and tiles of the shipped model, gives it the tile, halo and thresholds of this file, and
-scores it anew. Run ``python -m training.calibrate`` afterwards.
+scores it anew. Run ``python -m training.calibrate`` afterwards. ``--tiles`` stores its tiles anew.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -39,6 +41,8 @@ from napari_genselfdiff.registry.folder import CARD_FILE, Model, read_model, wit
 from napari_genselfdiff.registry.registry import BUNDLED, bundled_backbone
 from training.licences import sources_of
 
+TileT = TypeVar("TileT")
+
 READING: dict[str, Any] = {
     "tile": 304,
     "halo": 24,  # at least the reach that `python -m training.reach` measures
@@ -46,6 +50,8 @@ READING: dict[str, Any] = {
 }
 SCORED = {"tnbc_dev": ("labelled/tnbc", 0.25), "monuseg_test_dev": ("labelled/monuseg", 0.25)}
 STARTER_BELOW = 0.78
+JPEG = 92  # quality of the stored tiles
+FOLDERS = {KEEP, REPLAY, RESERVE}
 NOTES = (
     "Pre-trained and fine-tuned on two CPU cores. Trained on breast (TNBC) and mixed, mostly "
     "haematoxylin-only images; other organs and stainings are new to it. Two patients and "
@@ -78,7 +84,7 @@ def main(run: Path) -> None:
     extras: dict[str, bytes] = {}
     for name, tiles in stored_tiles(recipe).items():
         print(name, len(tiles), "tiles")
-        extras |= pack_tiles(name, tiles, quality=92)
+        extras |= pack_tiles(name, tiles, quality=JPEG)
     with (
         tempfile.TemporaryDirectory() as scratch
     ):  # scored as it will be on disk: in half precision
@@ -104,11 +110,30 @@ def again() -> None:
     with_card(model, metrics=metrics)
 
 
+def store_tiles() -> None:
+    """Store the shipped model's tiles anew; what the model is stays the same."""
+    model = read_model(BUNDLED / "nuclei", verify=False)
+    own = FinetuneRecipe.model_fields
+    recipe = FinetuneRecipe(**{k: v for k, v in model.card.recipe.items() if k in own})
+    files: dict[str, bytes] = {}
+    for name, tiles in stored_tiles(recipe).items():
+        shutil.rmtree(model.path / name)
+        (model.path / name).mkdir()
+        files |= pack_tiles(name, tiles, quality=JPEG)
+    for name, data in files.items():
+        write_whole(model.path / name, data)
+    old = {k: v for k, v in model.card.files.items() if k.split("/")[0] not in FOLDERS}
+    now = old | {name: sha256(data).hexdigest() for name, data in files.items()}
+    card = json.loads((model.path / CARD_FILE).read_text()) | {"files": now}
+    write_whole(model.path / CARD_FILE, (json.dumps(card, indent=1) + "\n").encode())
+
+
 def stored_tiles(recipe: FinetuneRecipe) -> dict[str, list[CorrectionTile]]:
     """Crops with their truth: replay from the images trained on, the others from those left out.
 
-    What Refine may forget is judged on images the model never saw; keep-working and reserve tiles
-    share no image. Of the images trained on, about every third is used.
+    What Refine may forget is judged on images the model never saw. Keep-working and reserve tiles
+    are crops of the same ones, in turn, never the same crop: the reserve is to foretell what the
+    keep-working tiles will say. Of the images trained on, about every third is used.
     """
     root, tiles = data_root(""), {name: list[CorrectionTile]() for name in (KEEP, REPLAY, RESERVE)}
     for part in recipe.data.sets:
@@ -117,11 +142,19 @@ def stored_tiles(recipe: FinetuneRecipe) -> dict[str, list[CorrectionTile]]:
         pairs = {pair.name: pair for pair in found}
         aside = [pairs[stem] for stem in stems if left_out(stem, part)]
         taught = [pairs[stem] for stem in stems if not left_out(stem, part)]
-        for name, some in ((KEEP, aside[::2]), (RESERVE, aside[1::2]), (REPLAY, taught[::3])):
-            for pair in some:
-                crops = quarters(pair, part.mpp or 0.25)
-                tiles[name] += crops[:: 2 if name == REPLAY else 1]
+        mpp = part.mpp or 0.25
+        for tile, is_kept in in_turn([quarters(pair, mpp) for pair in aside]):
+            tiles[KEEP if is_kept else RESERVE].append(tile)
+        for pair in taught[::3]:
+            tiles[REPLAY] += quarters(pair, mpp)[::2]
     return tiles
+
+
+def in_turn(crops: Sequence[Sequence[TileT]]) -> Iterator[tuple[TileT, bool]]:
+    """Crops by image, every second one marked, beginning with another one each image."""
+    for number, of_image in enumerate(crops):
+        for place, crop in enumerate(of_image):
+            yield crop, (number + place) % 2 == 0
 
 
 def quarters(pair: Any, mpp: float, size: int = 256) -> list[CorrectionTile]:
@@ -182,5 +215,7 @@ def _labels(answer: Any) -> tuple[Any, Any]:
 if __name__ == "__main__":
     if sys.argv[1:] == ["--again"]:
         again()
+    elif sys.argv[1:] == ["--tiles"]:
+        store_tiles()
     else:
         main(Path(sys.argv[1]))
