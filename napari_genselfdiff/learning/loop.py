@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -17,6 +17,7 @@ from napari_genselfdiff.errors import ConfigError, TrainingError
 from napari_genselfdiff.learning.data import Batch
 from napari_genselfdiff.learning.ema import Ema
 from napari_genselfdiff.learning.guard import Guard
+from napari_genselfdiff.learning.rates import parameter_groups
 from napari_genselfdiff.learning.shares import ALONE, Shares
 from napari_genselfdiff.learning.step import Outcome, take_step
 
@@ -42,6 +43,9 @@ class LoopConfig:
     ----------
     micro_batch
         Images at once; None is the whole batch. Their gradients add up to the batch's.
+    layer_decay
+        Factor by which the learning rate falls from each level of the network to the one before
+        it, counted back from the answer; 1 is the same rate for all.
     lr_schedule
         After a linear warm-up: half a cosine down to ``final_lr_share``, or no change.
     clip
@@ -66,6 +70,7 @@ class LoopConfig:
     optimizer: Optimizer = "adamw"
     betas: tuple[float, float] = (0.9, 0.999)
     lr: float = 3e-4
+    layer_decay: float = 1.0
     lr_schedule: LrSchedule = "cosine"
     final_lr_share: float = 0.02
     warmup_images: int = 400
@@ -90,6 +95,8 @@ class LoopConfig:
             )
         if self.divergence and not self.divergence > 1:
             raise ConfigError(f"divergence must be above 1, or 0 for never, got {self.divergence}")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay must be above 0 and at most 1, got {self.layer_decay}")
         if self.warmup_images < 0 or self.weight_decay < 0 or (self.clip or 0) < 0:
             raise ConfigError("warmup_images, weight_decay and clip cannot be negative")
 
@@ -158,12 +165,7 @@ class TrainState:
         target = torch.device(device)
         # type: channels-last is an overload of nn.Module.to that its stubs leave out
         model = model.to(target).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        trainable = [p for p in model.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        groups = [group for group in groups if group["params"]]
+        groups = parameter_groups(model, config.layer_decay, config.weight_decay)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
         return cls(
             model,
@@ -206,7 +208,7 @@ def train(
     while state.images_seen < config.total_images and not stop:
         share = config.lr_share(state.images_seen, hurry)
         for group in state.optimizer.param_groups:
-            group["lr"] = config.lr * share
+            group["lr"] = config.lr * share * group.get("rate", 1.0)  # older checkpoints: none
         end = min(state.images_seen + config.batch, config.total_images)
         indices = range(state.images_seen, end)
         outcomes.append(take_step(state, make_batch, objective, config, indices))

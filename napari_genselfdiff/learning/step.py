@@ -61,7 +61,7 @@ def take_step(
     state.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     state.optimizer.step()
     state.ema.update(state.model)
-    lr = float(state.optimizer.param_groups[0]["lr"])
+    lr = max(float(group["lr"]) for group in state.optimizer.param_groups)
     return Outcome(indices[0], indices[-1] + 1, lr, sums, norm)
 
 
