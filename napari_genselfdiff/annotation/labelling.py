@@ -37,7 +37,9 @@ def _by_table(
     flat: NDArray[Any], zero: int, high: int, shape: tuple[int, ...]
 ) -> tuple[Ids, Codes]:
     """Count into a table that begins at id ``zero``, which stands for no object."""
-    shifted = np.where(flat > 0, flat.astype(np.int64) - zero, 0)
+    shifted = flat.astype(np.intp)
+    if zero:
+        shifted = np.maximum(shifted - zero, 0)
     present = np.zeros(high - zero + 1, bool)
     present[shifted] = True
     present[0] = True

@@ -83,10 +83,15 @@ def merge_objects(
 
 @dataclass
 class _Old:
-    """Stored objects of the surroundings; every array has an element a code."""
+    """Stored objects of the surroundings.
 
-    ids: Ids
+    ``at`` (positions in the flattened window) and ``codes`` have an element a pixel of an object,
+    the others an element a code; 0 is no object.
+    """
+
+    at: Codes
     codes: Codes
+    ids: Ids
     inside: NDArray[np.int64]
     seen: NDArray[np.int64]
     classes: NDArray[np.uint8]
@@ -95,51 +100,73 @@ class _Old:
 
 
 class _Meeting:
+    """Objects are few among the pixels, so what is known of them is kept for their pixels only."""
+
     def __init__(self, current: Window, new: Window, rows: Rows) -> None:
         self.current, self.new = current, new
         self.inner = new.region.shifted(-current.region.y, -current.region.x).slices
-        ids, codes = compact(current.ids)
-        table = rows(ids)
         known = current.provenance >= ACCEPTED
-        self.old = _Old(
-            ids=ids,
-            codes=codes,
-            inside=counts(codes[self.inner], len(ids)),
-            seen=counts(codes, len(ids)),
-            classes=table[:, 0].astype(np.uint8),
-            areas=table[:, 1].astype(np.int64),
-            kept=counts(codes, len(ids), known) > 0,
-        )
-        self.old.kept[0] = False
-        new_ids, self.codes = compact(new.ids)
-        self.n, self.new_ids = len(new_ids), new_ids
+        self.old = self._stored(known, rows)
+        self.new_at = np.flatnonzero(new.ids)
+        self.new_ids, self.codes = compact(new.ids.ravel()[self.new_at])
+        self.n = len(self.new_ids)
         self.sizes = counts(self.codes, self.n)
-        self.classes = majority_class(self.codes, new.classes, self.n)
+        self.classes = majority_class(self.codes, new.classes.ravel()[self.new_at], self.n)
         self.dropped = self.classes == 0
-        self.protected = known[self.inner] | self.old.kept[codes[self.inner]]
+        self.inner_ids = current.ids[self.inner].ravel()
+        self.protected = known[self.inner].ravel()
+        if self.old.kept.any():
+            self._protect(self.old.kept)
         self.kept_pixels = int(self.protected.sum())
         self.kept_objects = int(np.count_nonzero(self.old.kept & (self.old.inside > 0)))
         self.same_as = np.zeros(self.n, np.intp)  # code of the old object it is, 0 if none
-        self.removed = np.zeros(len(ids), bool)
+        self.removed = np.zeros(len(self.old.ids), bool)
+
+    def _stored(self, known: NDArray[np.bool_], rows: Rows) -> _Old:
+        at = np.flatnonzero(self.current.ids)
+        ids, codes = compact(self.current.ids.ravel()[at])
+        inner = np.zeros(self.current.ids.shape, bool)
+        inner[self.inner] = True
+        table = rows(ids)
+        return _Old(
+            at=at,
+            codes=codes,
+            ids=ids,
+            inside=counts(codes, len(ids), inner.ravel()[at]),
+            seen=counts(codes, len(ids)),
+            classes=table[:, 0].astype(np.uint8),
+            areas=table[:, 1].astype(np.int64),
+            kept=counts(codes, len(ids), known.ravel()[at]) > 0,
+        )
 
     @property
     def crossing(self) -> NDArray[np.bool_]:
         """Old model objects with pixels inside the window and outside."""
         return (self.old.inside > 0) & (self.old.areas > self.old.inside) & ~self.old.kept
 
+    def _protect(self, objects: NDArray[np.bool_]) -> None:
+        """Take the pixels of old objects, chosen by their codes, from the prediction."""
+        at = np.flatnonzero(self.inner_ids)
+        self.protected[at[objects[self._old_codes(at)]]] = True
+
+    def _old_codes(self, at: Codes) -> Codes:
+        """Codes of the old objects at positions in the flattened new window."""
+        return np.searchsorted(self.old.ids, self.inner_ids[at])
+
     def protect_known(self) -> None:
         """Drop what lies mostly on protected pixels."""
-        covered = counts(self.codes, self.n, self.protected)
+        covered = counts(self.codes, self.n, self.protected[self.new_at])
         self.dropped |= (2 * covered > self.sizes) & (self.same_as == 0)
         self.dropped[0] = True
 
     def match(self) -> None:
         """Find old model objects again by their overlap, on pixels that may change."""
-        free = np.where(self.protected | self.dropped[self.codes], 0, self.codes)
-        old = np.where(self.protected, 0, self.old.codes[self.inner])
-        sizes, n_old = counts(free, self.n), len(self.old.ids)
-        mine, theirs, shared = overlaps(free, old, (self.n, n_old))
-        union = sizes[mine] + counts(old, n_old)[theirs] - shared
+        free = ~self.protected[self.new_at] & ~self.dropped[self.codes]
+        at, codes, n_old = self.new_at[free], self.codes[free], len(self.old.ids)
+        old_at = np.flatnonzero((self.inner_ids > 0) & ~self.protected)
+        sizes, old_sizes = counts(codes, self.n), counts(self._old_codes(old_at), n_old)
+        mine, theirs, shared = overlaps(codes, self._old_codes(at), (self.n, n_old))
+        union = sizes[mine] + old_sizes[theirs] - shared
         same = 2 * shared > union  # above one half, so the pairs are one to one
         self.same_as[mine[same]] = theirs[same]
 
@@ -151,7 +178,8 @@ class _Meeting:
         in_sight = self.old.seen == self.old.areas
         stays = lost & ((outside > self.old.inside) | ~in_sight)
         self.removed = lost & ~stays
-        self.protected |= stays[self.old.codes[self.inner]]
+        if stays.any():
+            self._protect(stays)
         self.protect_known()
 
     def result(self, allocate: Allocate) -> Window:
@@ -162,13 +190,15 @@ class _Meeting:
         ids[fresh] = np.arange(len(fresh), dtype=np.int64) + allocate(len(fresh))
         ids[self.dropped] = 0
         self._agree_on_classes(after)
-        gone = self.removed[self.old.codes]
-        after.ids[gone], after.classes[gone], after.provenance[gone] = 0, 0, MODEL
-        written = ~self.protected
-        kept_codes = np.where(self.dropped[self.codes], 0, self.codes)
-        after.ids[self.inner][written] = ids[kept_codes][written]
-        after.classes[self.inner][written] = self.classes[kept_codes][written]
-        after.provenance[self.inner][written] = MODEL
+        gone = self.old.at[self.removed[self.old.codes]]
+        after.ids.flat[gone], after.classes.flat[gone], after.provenance.flat[gone] = 0, 0, MODEL
+        written = ~self.protected.reshape(self.new.region.shape)
+        self.classes[self.dropped] = 0
+        for values, to in ((ids, after.ids), (self.classes, after.classes)):
+            drawn = np.zeros(self.new.region.shape, values.dtype)
+            drawn.ravel()[self.new_at] = values[self.codes]
+            np.copyto(to[self.inner], drawn, where=written)
+        np.copyto(after.provenance[self.inner], np.uint8(MODEL), where=written)
         after.confidences = self._confidences(ids)
         return after
 
@@ -193,4 +223,4 @@ class _Meeting:
             repaint = np.zeros(len(self.old.ids), np.uint8)
             repaint[theirs[differs]] = self.classes[mine[differs]]
             paint = repaint[self.old.codes]
-            after.classes[paint > 0] = paint[paint > 0]
+            after.classes.flat[self.old.at[paint > 0]] = paint[paint > 0]
