@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
-import click
 import typer
 
 from napari_genselfdiff.commands import console
@@ -37,6 +36,13 @@ def parse_region(text: str | Region) -> Region:
         return Region.parse(text)
     except ConfigError as err:
         raise typer.BadParameter(str(err)) from err
+
+
+def parse_colors(text: str) -> str:
+    """Read the colours of the command line; anything else is wrong use."""
+    if text not in COLORS:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(COLORS)}")
+    return text
 
 
 SlidesArg = Annotated[list[Path] | None, typer.Argument(help="Slides to segment.")]
@@ -72,7 +78,8 @@ ColorsOption = Annotated[
     str | None,
     typer.Option(
         help="Colours as stored, or sRGB by the slide's profile; those of the model.",
-        click_type=click.Choice(COLORS),
+        parser=parse_colors,
+        metavar="stored|srgb",
     ),
 ]
 FreshOption = Annotated[
