@@ -11,12 +11,11 @@ from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.registry.card import ClassSpec, TaskSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.schema import TaskRecord
-    from napari_genselfdiff.annotation.window import Window
 
 _HIGHEST = 255
 
@@ -124,26 +123,38 @@ def answers(task: TaskRecord, model: TaskSpec) -> str | None:
     return None
 
 
-def as_model_knows(window: Window, model: TaskSpec) -> Window:
-    """What a window teaches a model that may not know all of the task's classes.
+def lacking(
+    task: TaskRecord, model: TaskSpec, names_of: Callable[[int], set[str]]
+) -> list[ClassSpec]:
+    """Classes a model answers that a task does not have and could have, with the model's values.
 
-    A model with one class of objects answers whether there is one, so every class is that class to
-    it. To any other model pixels of a class it does not know are unknown: it could only learn that
-    they are background, which they are not.
+    ``names_of`` gives the names that a value had in the history. Empty if there are none, or if a
+    class's name is taken, or its value was ever another class's.
     """
-    known = np.zeros(256, bool)
-    known[[0, *(spec.value for spec in model.classes)]] = True
-    foreign = ~known[window.classes]
-    if not foreign.any():
-        return window
-    seen = window.copy()
-    if seen.objects is not None and model.n_classes == 1:
-        seen.classes[foreign] = model.classes[0].value
-        return seen
-    for array in (seen.classes, seen.objects, seen.provenance):
-        if array is not None:
-            array[foreign] = 0
-    return seen
+    there = {spec.value for spec in task.spec.classes}
+    known = {*there, *map(int, task.merged)}
+    foreign = [spec for spec in model.classes if spec.value not in known]
+    names = {spec.name.casefold() for spec in task.spec.classes}
+    for spec in foreign:
+        was_another = spec.value in task.used and names_of(spec.value) != {spec.name}
+        if was_another or spec.name.casefold() in names:
+            return []
+    return foreign
+
+
+def taken_over(task: TaskRecord, spec: ClassSpec) -> ClassChange:
+    """A model's class at the end of a task's list; its key only if no class has that.
+
+    Raises
+    ------
+    ConfigError
+        If the task cannot have it.
+    """
+    keys = {known.key for known in task.spec.classes}
+    values = {**spec.model_dump(), "key": "" if spec.key in keys else spec.key}
+    classes = _checked(task.spec, [*_dumped(task.spec.classes), values])
+    after = ClassList(classes=classes, merged=task.merged)
+    return ClassChange(before=class_list(task), after=after)
 
 
 def _dumped(classes: tuple[ClassSpec, ...]) -> list[dict[str, Any]]:

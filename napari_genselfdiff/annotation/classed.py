@@ -24,9 +24,11 @@ from napari_genselfdiff.annotation.class_changes import (
     added,
     answers,
     changed,
+    lacking,
     lookup,
     merged,
     spec_of,
+    taken_over,
 )
 from napari_genselfdiff.annotation.commit import MAX_BOXES, Staged, bounding_box
 from napari_genselfdiff.annotation.disk import disk_errors
@@ -37,6 +39,8 @@ from napari_genselfdiff.errors import ConfigError, StoreError
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.journal import Transaction
@@ -103,6 +107,23 @@ class ClassedStore(SurveyedStore):
         self._change_classes(task_name, f"Add class {new.name}", change)
         return new
 
+    def lacking(self, model_task: TaskSpec) -> list[ClassSpec]:
+        """Classes a model answers that its task does not have here, and could have."""
+        known = self._record.tasks.get(model_task.name)
+        if known is None:
+            return []
+        return lacking(known, model_task, lambda value: self._names_of(model_task.name, value))
+
+    def take_over_classes(self, model_task: TaskSpec) -> list[str]:
+        """Add the classes that :meth:`lacking` names, a step of the history each; their names."""
+        names = []
+        for spec in self.lacking(model_task):
+            self._check_writable()
+            change = taken_over(self._task_record(model_task.name), spec)
+            self._change_classes(model_task.name, f"Add class {spec.name}", change)
+            names.append(spec.name)
+        return names
+
     def rename_class(self, task_name: str, value: int, name: str) -> None:
         """Give a class another name. ConfigError if it is taken, or there is no such class."""
         old = spec_of(self._task_record(task_name).spec, value).name
@@ -144,6 +165,10 @@ class ClassedStore(SurveyedStore):
         known = self._record.tasks.get(model_task.name)
         return None if known is None else answers(known, model_task)
 
+    def merged_values(self, task_name: str) -> dict[int, int]:
+        """Values of classes that are gone, each with that of the class it was merged into."""
+        return {int(gone): into for gone, into in self._task_record(task_name).merged.items()}
+
     def present_values(self, task_name: str) -> NDArray[np.uint8]:
         """Value that each class value of a model stands for now that some were merged, (256,)."""
         return lookup(self._task_record(task_name).merged)
@@ -161,16 +186,20 @@ class ClassedStore(SurveyedStore):
 
     def _values_of_history(self, task_name: str) -> set[int]:
         """Values of classes that undo or redo can bring back."""
-        values: set[int] = set()
+        return {spec.value for spec in self._classes_of_history(task_name)}
+
+    def _names_of(self, task_name: str, value: int) -> set[str]:
+        """What the class of a value was called in the steps of the history."""
+        return {s.name for s in self._classes_of_history(task_name) if s.value == value}
+
+    def _classes_of_history(self, task_name: str) -> Iterator[ClassSpec]:
         for op_id in (*self._record.journal.done, *self._record.journal.undone):
             try:
                 meta = self._describe(op_id)
             except StoreError:
                 continue  # a damaged step cannot be undone either
             if meta.task == task_name and meta.classes is not None:
-                both = (*meta.classes.before.classes, *meta.classes.after.classes)
-                values.update(spec.value for spec in both)
-        return values
+                yield from (*meta.classes.before.classes, *meta.classes.after.classes)
 
     def _change_classes(
         self, task_name: str, what: str, change: ClassChange, merge: tuple[int, int] | None = None

@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.learning.bundle import Bundle
     from napari_genselfdiff.learning.corrections import CorrectionTile
-    from napari_genselfdiff.learning.refine import RefineResult
+    from napari_genselfdiff.learning.lesson import Asked
+    from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
     from napari_genselfdiff.learning.refine_config import RefineConfig
+    from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.slides.slide import Slide
@@ -64,6 +67,8 @@ def refine(
 ) -> None:
     """Refine a model with what was corrected and accepted; it is not put to use by itself."""
     from napari_genselfdiff.commands.segment import pick_model
+    from napari_genselfdiff.learning.bundle import asked_in_bundles, read_bundle
+    from napari_genselfdiff.learning.refine import RefineRequest
     from napari_genselfdiff.registry.files import beside
     from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.registry.unfinished import clean_partials
@@ -80,11 +85,16 @@ def refine(
     with contextlib.closing(registry.scratch()) as scratch:
         first = _untrained(registry, scratch.path / "start", model, task, given)
         base = first or pick_model(model, task)
-        tiles = _from_bundles(bundles, base) if bundles else collect(given, base, mpp)
+        read = [read_bundle(path) for path in bundles or []]
+        tiles = _from_bundles(bundles or [], read, base) if read else collect(given, base, mpp)
+        asked = asked_in_bundles(base, read) if read else asked_in(given, base)
         # The folder gets its name with the verdict in it, so that a kill leaves nothing half-made.
         with beside(out) as partial:
             config = _config(base, budget_seconds, practice)
-            result = _refine(base, tiles, partial, out.name, config, profile)
+            given_to = RefineRequest(
+                base.path, registry.base(base).path, tiles, partial, out.name, config, asked
+            )
+            result = _refine(given_to, profile)
     result = replace(result, model=out)
     if report is not None:
         console.write_json(report, _report(result, None if first else base))
@@ -164,10 +174,29 @@ def collect(
     ]
 
 
-def _from_bundles(paths: Sequence[Path], model: Model) -> list[CorrectionTile]:
-    from napari_genselfdiff.learning.bundle import read_bundle, tiles_for
+def asked_in(pairs: Sequence[tuple[Path, Path]], model: Model) -> Asked:
+    """How the slides are annotated: all classes of the model's task, and what was merged."""
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.learning.growing import joined
+    from napari_genselfdiff.learning.lesson import Asked
 
-    bundles = [read_bundle(path) for path in paths]
+    task, name = model.card.task, model.card.task.name
+    tasks: list[TaskSpec] = []
+    merged: dict[int, int] = {}
+    for _, where in pairs:
+        with contextlib.closing(AnnotationStore.open_read_only(where)) as store:
+            if name in store.tasks:
+                tasks.append(store.tasks[name])
+                merged |= store.merged_values(name)
+    there = {spec.value for known in tasks for spec in known.classes}
+    return Asked(joined(task, tasks), {v: to for v, to in merged.items() if v not in there})
+
+
+def _from_bundles(
+    paths: Sequence[Path], bundles: Sequence[Bundle], model: Model
+) -> list[CorrectionTile]:
+    from napari_genselfdiff.learning.bundle import tiles_for
+
     for path, bundle in zip(paths, bundles, strict=True):
         if bundle.card.model_hash != model.hash:
             console.note(
@@ -185,23 +214,13 @@ def _config(base: Model, budget_s: float | None, practice: Practice) -> RefineCo
     return config if budget_s is None else replace(config, budget_s=budget_s)
 
 
-def _refine(
-    base: Model,
-    tiles: Sequence[CorrectionTile],
-    folder: Path,
-    name: str,
-    config: RefineConfig,
-    profile: Path | None,
-) -> RefineResult:
+def _refine(request: RefineRequest, profile: Path | None) -> RefineResult:
     from napari_genselfdiff.commands.segment import pick_profile
     from napari_genselfdiff.errors import TrainingError
     from napari_genselfdiff.learning import refine as learning
     from napari_genselfdiff.learning.before_after import RefinePreview
-    from napari_genselfdiff.registry.registry import Registry
     from napari_genselfdiff.session import wording
 
-    start = Registry().base(base).path
-    request = learning.RefineRequest(base.path, start, tiles, folder, name, config)
     with console.progress("Refining") as show:
         for step in learning.refine(request, pick_profile(profile)):
             if isinstance(step, learning.RefineResult):

@@ -122,6 +122,8 @@ def whole_slide(
 def open_task(store: AnnotationStore, model: Model) -> TaskSpec:
     """Give the task of the annotations that a model answers; it is added if it is new there.
 
+    Classes that the model alone knows are added, too.
+
     Raises
     ------
     ConfigError
@@ -130,6 +132,7 @@ def open_task(store: AnnotationStore, model: Model) -> TaskSpec:
     from napari_genselfdiff.annotation.tasks import TASKS
 
     wanted = model.card.task
+    store.take_over_classes(wanted)
     problem = store.answers(wanted)
     if problem is not None:
         raise ConfigError(

@@ -29,6 +29,8 @@ from napari_genselfdiff.learning.corrections import (
     pack_tiles,
     read_tiles,
 )
+from napari_genselfdiff.learning.growing import joined
+from napari_genselfdiff.learning.lesson import Asked
 from napari_genselfdiff.registry.card import (
     MAX_CARD_BYTES,
     MPP_MAX,
@@ -98,9 +100,15 @@ class Bundle:
 
 
 def write_bundle(
-    path: Path, tiles: Sequence[CorrectionTile], model: Model, slides: Sequence[SlideRef]
+    path: Path,
+    tiles: Sequence[CorrectionTile],
+    model: Model,
+    slides: Sequence[SlideRef],
+    task: TaskSpec | None = None,
 ) -> BundleCard:
     """Write corrected tiles as one file; give what is said in it.
+
+    ``task`` is how they were annotated, if with other classes than the model knows.
 
     The tiles show tissue. File names of slides, which may name patients, are in it only if
     ``slides`` holds them.
@@ -117,7 +125,7 @@ def write_bundle(
         )
     files = pack_tiles(TILES, known)
     card = BundleCard(
-        task=model.card.task,
+        task=task or model.card.task,
         mpp=(min(tile.mpp for tile in known), max(tile.mpp for tile in known)),
         slides=tuple(slides),
         n_tiles=len(known),
@@ -162,14 +170,15 @@ def read_bundle(path: Path) -> Bundle:
 def tiles_for(model: Model, bundles: Sequence[Bundle]) -> list[CorrectionTile]:
     """Tiles of several bundles, to refine ``model`` with; a later one replaces an earlier one.
 
-    ConfigError if a bundle is about another task, or read at a size the model does not know.
+    A bundle may have classes the model does not know; see :func:`asked_in_bundles`. ConfigError if
+    it is about another task, with no class in common, or read at a size the model does not know.
     """
     task, (low, high) = model.card.task, model.card.mpp_range
     tiles: list[CorrectionTile] = []
     for bundle in bundles:
         theirs = bundle.card.task
-        values = {spec.value for spec in theirs.classes} <= {spec.value for spec in task.classes}
-        if (theirs.name, theirs.kind) != (task.name, task.kind) or not values:
+        shared = {spec.value for spec in theirs.classes} & {spec.value for spec in task.classes}
+        if (theirs.name, theirs.kind) != (task.name, task.kind) or not shared:
             raise ConfigError(
                 f"the corrections are for {_described(theirs)}, the model {model.card.name} for "
                 f"{_described(task)}; choose a model of that task with --model"
@@ -182,6 +191,11 @@ def tiles_for(model: Model, bundles: Sequence[Bundle]) -> list[CorrectionTile]:
             )
         tiles = merge_tiles(tiles, bundle.tiles)
     return tiles
+
+
+def asked_in_bundles(model: Model, bundles: Sequence[Bundle]) -> Asked:
+    """The classes that bundles were annotated with; those the model lacks are learned, too."""
+    return Asked(joined(model.card.task, [bundle.card.task for bundle in bundles]), {})
 
 
 def _described(task: TaskSpec) -> str:

@@ -33,7 +33,7 @@ def compare(
     lesson: Lesson, candidate: Model, seed: int, device: torch.device
 ) -> tuple[Verdict, BeforeAfter]:
     """Verdict on the candidate, and the held-out place where the two models differ most."""
-    task, tiles, held = candidate.card.task, lesson.tiles, lesson.held
+    task, tiles, held = lesson.task, lesson.tiles, lesson.held
     index, names = class_index(task), [spec.name for spec in task.classes]
     after = candidate.load().to(device)
     answers_new = [classify(after, tile.image) for tile in tiles]
@@ -44,15 +44,15 @@ def compare(
         verdict = judge_first(old, new, names, seed=seed)
         answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
     else:
-        before = lesson.current.load().to(device)
-        answers_old = [classify(before, tile.image) for tile in tiles]
-        old = count(answers_old, tiles, held, index, before.n_classes)
+        before, channels = lesson.current.load().to(device), lesson.old_channels()
+        answers_old = [channels[classify(before, tile.image)] for tile in tiles]
+        old = count(answers_old, tiles, held, index, after.n_classes)
         everywhere = [tile.known for tile in lesson.keep]
         kept_old, kept_new = (
-            score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK)
-            for model in (before, after)
+            score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK, channels=as_now)
+            for model, as_now in ((before, channels), (after, None))
         )
-        verdict = judge(old, new, kept_old, kept_new, names, seed=seed)
+        verdict = judge(old, new, kept_old, kept_new, names, fresh=lesson.fresh, seed=seed)
     verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
     return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from napari_genselfdiff.annotation.class_changes import as_model_knows
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, UNKNOWN
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.learning.data import ArraySource, Labels
@@ -18,7 +17,7 @@ from napari_genselfdiff.learning.targets import distance_target
 from napari_genselfdiff.prediction.tiles import model_downsample
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 INDEX = "tiles.json"
 MAX_TILES, _MAX_SIDE = 4096, 4096
+BEFORE: Final = 128
+"""Added to the channel of pixels that were labelled when the task had fewer classes."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class CorrectionTile:
     ``image`` (h, w, 3) uint8 at ``mpp`` µm/px; ``classes`` (h, w) uint8 class values, 0 =
     background; ``objects`` (h, w) ids or None for areas; ``provenance`` (h, w) uint8, known from
     ACCEPTED on; ``source`` names slide and place, so that a newer tile replaces an older one.
+    ``open`` names classes, by value, that accepted pixels could not be told to have, each with
+    what it was called instead; it is not kept on disk.
     """
 
     image: NDArray[np.uint8]
@@ -47,6 +50,7 @@ class CorrectionTile:
     provenance: NDArray[np.uint8]
     mpp: float
     source: str
+    open: Mapping[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape = self.image.shape[:2]
@@ -87,7 +91,7 @@ def collect_tiles(
         outer = region.padded(margin).clipped((shape[0], shape[1]))
         if outer is None:
             continue
-        window = as_model_knows(store.read(name, outer), card.task)
+        window = store.read(name, outer)
         place = outer.from_grid(step).to_grid(downsample)
         image = shown.read(place, downsample)
         source = f"{slide.hash[:16]}:{region.y},{region.x}"
@@ -108,6 +112,15 @@ def without(tile: CorrectionTile, pixels: NDArray[np.bool_]) -> CorrectionTile:
     return replace(tile, provenance=provenance)
 
 
+def relabelled(tiles: Sequence[CorrectionTile], merged: Mapping[int, int]) -> list[CorrectionTile]:
+    """Tiles in which classes that were merged have the values they were merged into."""
+    if not merged:
+        return list(tiles)
+    lookup = np.arange(256, dtype=np.uint8)
+    lookup[list(merged)] = list(merged.values())
+    return [replace(tile, classes=lookup[tile.classes]) for tile in tiles]
+
+
 def to_source(
     tile: CorrectionTile, task: TaskSpec, known: NDArray[np.bool_], weight: float
 ) -> ArraySource:
@@ -116,10 +129,16 @@ def to_source(
 
 
 def labels(tile: CorrectionTile, task: TaskSpec, known: NDArray[np.bool_]) -> Labels:
-    """Truth of a tile as the network is to answer, of which only ``known`` pixels count."""
+    """Truth of a tile as the network is to answer, of which only ``known`` pixels count.
+
+    Pixels that leave later classes open have :data:`BEFORE` added.
+    """
     objects = tile.objects if tile.objects is not None else tile.classes
     distance = distance_target(np.unique(objects, return_inverse=True)[1].reshape(objects.shape))
-    return Labels(class_index(task)[tile.classes].astype(np.uint8), distance, known)
+    classes = class_index(task)[tile.classes]
+    if tile.open:
+        classes = np.where(tile.human, classes, classes + BEFORE)
+    return Labels(classes.astype(np.uint8), distance, known)
 
 
 def class_index(task: TaskSpec) -> NDArray[np.int64]:

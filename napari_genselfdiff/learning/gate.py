@@ -10,7 +10,7 @@ import numpy as np
 from napari_genselfdiff.learning.holdout import BLOCK, block_ids
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -18,6 +18,7 @@ Decision = Literal["better", "not_better", "too_little"]
 
 ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
 FEWEST_BLOCKS = 3
+FOUND = 0.1  # Dice from which a new class counts as found at all
 
 
 @dataclass(frozen=True)
@@ -108,24 +109,38 @@ def judge(
     class_names: Sequence[str],
     *,
     redefined: Sequence[str] = (),
+    fresh: Sequence[str] = (),
     seed: int = 0,
 ) -> Verdict:
     """Compare two models on the same held-out blocks and the same keep-working blocks.
 
     Better means: the Dice on held-out corrections rises, and the 95 % paired block bootstrap of
     the change on the keep-working set stays above -1 point, ``redefined`` classes left out.
+
+    ``fresh`` classes were absent before. Where there are any, each has to be found with a Dice of
+    :data:`FOUND`, and that of the others may not fall by more than a point; old and new value
+    and interval are those of the others.
     """
+    classes = _by_class(old, new, class_names)
+    kept = _keep_change(keep_old, keep_new, class_names, (*redefined, *fresh), seed)
+    blocks = len(old.overlap)
+    found = {name: classes[name][1] for name in fresh}
+    unseen = [n for n in fresh if old.true[:, list(class_names).index(n)].sum() == 0]
+    if fresh:
+        old, new = (_only(c, class_names, without=fresh) for c in (old, new))
     gains = change_interval(old, new, seed)
     value = (old.mean_dice(), new.mean_dice())
-    classes = _by_class(old, new, class_names)
-    kept = _keep_change(keep_old, keep_new, class_names, redefined, seed)
-    blocks = len(old.overlap)
+    fell = value[1] <= value[0] - ALLOWED_LOSS if fresh else value[1] <= value[0]
+    forgets = kept is not None and kept[2] <= -ALLOWED_LOSS
     decision: Decision = "better"
-    if blocks < FEWEST_BLOCKS:
+    if blocks < FEWEST_BLOCKS or unseen:
         decision = "too_little"
-    elif value[1] <= value[0] or (kept is not None and kept[2] <= -ALLOWED_LOSS):
+    elif fell or forgets or any(dice < FOUND for dice in found.values()):
         decision = "not_better"
-    sentence = _sentence(decision, value, kept, blocks)
+    if fresh:
+        sentence = _sentence_of_new_classes(decision, value, kept, found, unseen)
+    else:
+        sentence = _sentence(decision, value, kept, blocks)
     return Verdict(decision, sentence, *value, gains, classes, kept, blocks)
 
 
@@ -184,11 +199,15 @@ def _too_little(blocks: int, found: str) -> str:
 def _keep_change(
     old: Counts, new: Counts, names: Sequence[str], redefined: Sequence[str], seed: int
 ) -> tuple[float, float, float] | None:
-    stay = [i for i, name in enumerate(names) if name not in redefined]
-    if not len(old.overlap) or not stay:
+    if not len(old.overlap) or not set(names) - set(redefined):
         return None
-    a, b = (Counts(c.overlap[:, stay], c.predicted[:, stay], c.true[:, stay]) for c in (old, new))
+    a, b = (_only(counts, names, without=redefined) for counts in (old, new))
     return a.mean_dice(), b.mean_dice(), change_interval(a, b, seed)[0]
+
+
+def _only(counts: Counts, names: Sequence[str], *, without: Sequence[str]) -> Counts:
+    stay = [i for i, name in enumerate(names) if name not in without]
+    return Counts(counts.overlap[:, stay], counts.predicted[:, stay], counts.true[:, stay])
 
 
 def change_interval(old: Counts, new: Counts, seed: int, rounds: int = 1000) -> tuple[float, float]:
@@ -227,3 +246,31 @@ def _sentence(
         f"Not better: {aside}, but it forgets{known}. The old model stays; corrections that are "
         "more alike, or a longer refine, would help."
     )
+
+
+def _sentence_of_new_classes(
+    decision: Decision,
+    others: tuple[float, float],
+    kept: tuple[float, float, float] | None,
+    found: Mapping[str, float],
+    unseen: Sequence[str],
+) -> str:
+    """The verdict where there are classes the model in use does not know, with their Dice."""
+    told = " and ".join(f"{name} {dice:.2f} (absent before)" for name, dice in found.items())
+    aside = f"on corrections kept aside, Dice of {told}; of the others {from_to(*others)}"
+    known = "" if kept is None else f"; on tissue it knew before, {from_to(*kept[:2])}"
+    if unseen:
+        return (
+            f"Too little to judge: {' and '.join(unseen)} could not be kept aside anywhere "
+            f"({aside}{known}). Draw a few more in other places, or decide by the picture."
+        )
+    if decision == "too_little":
+        return (
+            f"Too little to judge: too few places could be kept aside ({aside}{known}). "
+            "Correct a few more places, or decide by the picture."
+        )
+    if decision == "better":
+        return f"Better: {aside}{known}."
+    missed = [name for name, dice in found.items() if dice < FOUND]
+    why = f"draw more {' and '.join(missed)}" if missed else "more corrections would help"
+    return f"Not better: {aside}{known}. The old model stays; {why}."

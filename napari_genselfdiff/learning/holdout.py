@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.corrections import CorrectionTile
 
 BLOCK = 64
+_FEW = 16  # corrected pixels that make a block one with corrections
 
 
 def block_ids(shape: tuple[int, int], block: int = BLOCK) -> NDArray[np.int64]:
@@ -24,23 +25,33 @@ def block_ids(shape: tuple[int, int], block: int = BLOCK) -> NDArray[np.int64]:
 
 
 def hold_out(
-    tiles: Sequence[CorrectionTile], *, share: float = 0.25, seed: int = 0
+    tiles: Sequence[CorrectionTile],
+    *,
+    share: float = 0.25,
+    seed: int = 0,
+    apart: Sequence[int] = (),
 ) -> list[NDArray[np.bool_]]:
     """Known pixels of every tile that are not trained on, ``(h, w)`` bool each.
 
     Blocks of 64 pixels with known pixels are drawn over all tiles together, at least one as soon
     as there are two; blocks with corrections and blocks without are drawn apart, so that both
-    kinds are judged. An object belongs to the side that most of it lies on, so none is split.
+    kinds are judged; so are blocks with classes of the values ``apart``, of which there may be few.
+    An object belongs to the side that most of it lies on, so none is split.
     """
     rng = np.random.default_rng([seed, 7])
     blocks = [block_ids(tile.classes.shape) for tile in tiles]
     drawn: list[set[int]] = [set() for _ in tiles]
-    corrected = _candidates(tiles, blocks, human=True)
-    agreed = sorted(set(_candidates(tiles, blocks, human=False)) - set(corrected))
-    for group in (corrected, agreed):
+    groups: list[list[tuple[int, int]]] = []
+    masks = [[tile.known & (tile.classes == value) for tile in tiles] for value in apart]
+    for mask in (*masks, [tile.human for tile in tiles]):
+        before = {place for group in groups for place in group}
+        groups.append([c for c in _candidates(mask, blocks, _FEW) if c not in before])
+    before = {place for group in groups for place in group}
+    agreed = _candidates([tile.known for tile in tiles], blocks, BLOCK * BLOCK // 10)
+    for group, least in (*((group, 1) for group in groups), (sorted(set(agreed) - before), 0)):
         count = round(share * len(group))
-        if group is corrected and len(group) >= 2:
-            count = max(count, 1)
+        if len(group) >= 2:
+            count = max(count, least)
         for pick in rng.permutation(len(group))[:count]:
             number, block = group[int(pick)]
             drawn[number].add(block)
@@ -51,13 +62,12 @@ def hold_out(
 
 
 def _candidates(
-    tiles: Sequence[CorrectionTile], blocks: Sequence[NDArray[np.int64]], *, human: bool
+    masks: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int64]], least: int
 ) -> list[tuple[int, int]]:
-    """(tile number, block number) of blocks with enough known, or human, pixels."""
+    """(tile number, block number) of blocks with enough pixels of the masks."""
     found = []
-    for number, (tile, ids) in enumerate(zip(tiles, blocks, strict=True)):
-        counts = np.bincount(ids[tile.human if human else tile.known], minlength=1)
-        least = 16 if human else BLOCK * BLOCK // 10
+    for number, (mask, ids) in enumerate(zip(masks, blocks, strict=True)):
+        counts = np.bincount(ids[mask], minlength=1)
         found += [(number, int(block)) for block in np.flatnonzero(counts >= least)]
     return found
 

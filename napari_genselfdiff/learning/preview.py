@@ -23,6 +23,7 @@ from napari_genselfdiff.learning.corrections import class_index, class_values, l
 from napari_genselfdiff.learning.data import Batch
 from napari_genselfdiff.learning.first import is_untrained
 from napari_genselfdiff.learning.gate import best_constant
+from napari_genselfdiff.learning.growing import Growing
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.scoring import as_predicted, count, whole_input
@@ -35,19 +36,24 @@ if TYPE_CHECKING:
     from napari_genselfdiff.backbone.heads import OutputHead, Segmenter
     from napari_genselfdiff.learning.corrections import CorrectionTile
     from napari_genselfdiff.learning.lesson import Lesson
+    from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import TaskSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreviewConfig:
-    """How the head learns alone; from a few trials on training-list images."""
+    """How the head learns alone; from a few trials on training-list images.
+
+    It stops after ``budget_s``, but not before ``fewest_steps``.
+    """
 
     budget_s: float = 1.5
     patch: int = 128
     batch: int = 4
     lr: float = 3e-3
     most_steps: int = 60
+    fewest_steps: int = 0
     seed: int = 0
 
 
@@ -102,15 +108,17 @@ def first_look(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Looked:
     """Teach the head of the model in use, and compare it with that model on what is kept aside."""
-    task = lesson.base.card.task
-    segmenter = lesson.current.load().to(profile.device)
+    task = lesson.task
+    segmenter = lesson.in_use().to(profile.device)
     started = time.perf_counter()
     with as_predicted(profile):
-        cached = [_cached(segmenter, tile, task) for tile in lesson.taught]
+        cached = [cache(segmenter, tile, task) for tile in lesson.taught]
     pixels = sum(tile.classes.size for tile in lesson.tiles)
     s_per_pixel = (time.perf_counter() - started) / pixels
     before = HeadAlone(segmenter.head, segmenter.config.patch)
-    after = teach_head(segmenter, cached, PreviewConfig(seed=seed), should_stop=should_stop)
+    after = teach_head(
+        segmenter, cached, PreviewConfig(seed=seed), objective(lesson), should_stop=should_stop
+    )
     index, tiles, held = class_index(task), lesson.tiles, lesson.held
     answers_new = [after.classify(tile) for tile in cached]
     if is_untrained(lesson.current.card):
@@ -130,10 +138,17 @@ def first_look(
     return Looked(preview, s_per_pixel)
 
 
+def objective(lesson: Lesson) -> Objective:
+    """The method's loss; where the base knows fewer classes, older labels leave those open."""
+    channels = lesson.channels
+    return Growing(Segmentation(), channels) if channels else Segmentation()
+
+
 def teach_head(
     segmenter: Segmenter,
     cached: Sequence[Cached],
     config: PreviewConfig,
+    objective: Objective,
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> HeadAlone:
@@ -162,7 +177,9 @@ def teach_head(
     started = time.perf_counter()
 
     def elapsed() -> float:
-        return (time.perf_counter() - started) / config.budget_s
+        steps = state.images_seen / config.batch
+        spent = (time.perf_counter() - started) / config.budget_s
+        return min(spent, steps / config.fewest_steps) if config.fewest_steps else spent
 
     def batch(indices: Sequence[int]) -> Batch:
         return _batch(taught, indices, config, segmenter.config.patch)
@@ -170,7 +187,7 @@ def teach_head(
     reports = train(
         state,
         batch,
-        Segmentation(),
+        objective,
         loop,
         should_stop=lambda: should_stop() or elapsed() > 1,
         progress=elapsed,
@@ -180,8 +197,24 @@ def teach_head(
     return cast("HeadAlone", state.ema.model)
 
 
+def with_taught_head(lesson: Lesson, seed: int, profile: Profile) -> Segmenter:
+    """The network to start from, whose head was shown the classes that it does not know.
+
+    All weights together learn too slowly to make an output from nothing in half a minute. It also
+    practises on the base's own tiles, so that what the other outputs say stays.
+    """
+    segmenter = lesson.start().to(profile.device)
+    with as_predicted(profile):
+        cached = [cache(segmenter, t, lesson.task) for t in (*lesson.taught, *lesson.replay)]
+    config = PreviewConfig(budget_s=3.0, lr=1e-2, fewest_steps=40, seed=seed)
+    head = teach_head(segmenter, cached, config, objective(lesson)).head
+    segmenter.head.load_state_dict(head.state_dict())
+    return segmenter
+
+
 @torch.no_grad()
-def _cached(segmenter: Segmenter, tile: CorrectionTile, task: TaskSpec) -> Cached:
+def cache(segmenter: Segmenter, tile: CorrectionTile, task: TaskSpec) -> Cached:
+    """Features of a tile, as the head of the segmenter gets them, with what is known of it."""
     x = whole_input(segmenter, tile.image)
     features = segmenter.unet(x, segmenter.times(x)).float()
     packed = torch.cat([features, F.pixel_unshuffle(x, segmenter.config.patch)], dim=1)[0]

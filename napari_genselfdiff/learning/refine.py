@@ -20,8 +20,7 @@ from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
 from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
-from napari_genselfdiff.learning.objectives import Segmentation
-from napari_genselfdiff.learning.preview import first_look
+from napari_genselfdiff.learning.preview import first_look, objective, with_taught_head
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.scoring import (
     as_predicted,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview
     from napari_genselfdiff.learning.gate import Verdict
-    from napari_genselfdiff.learning.lesson import Lesson
+    from napari_genselfdiff.learning.lesson import Asked, Lesson
     from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.prediction.profile import Profile
 
@@ -64,7 +63,9 @@ class RefineRequest:
     """Which model to refine, with what.
 
     ``current`` is the folder of the model in use, ``base`` that of the shipped model its line
-    began with: learning starts there, with the corrections of ``current`` and ``tiles``.
+    began with: learning starts there, with the corrections of ``current`` and ``tiles``. ``asked``
+    is how the task is annotated now; classes drawn that ``current`` does not know become outputs of
+    the refined model.
     """
 
     current: Path
@@ -73,6 +74,7 @@ class RefineRequest:
     out: Path
     name: str
     config: RefineConfig = field(default_factory=RefineConfig)
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def refine(
     """
     started, config = time.perf_counter(), request.config
     yield RefineProgress("preparing", 0.0, config.budget_s)
-    lesson = prepare(request.current, request.base, request.tiles, config)
+    lesson = prepare(request.current, request.base, request.tiles, config, request.asked)
     if config.practice == "generated":
         started = time.perf_counter()  # drawing it, once per machine, is not part of the budget
     looked = first_look(lesson, config.seed, profile, should_stop=should_stop)
@@ -137,7 +139,7 @@ def refine(
     reports = train(
         state,
         sampler.batch,
-        _objective(state, config),
+        _objective(state, lesson, config),
         loop,
         should_stop=lambda: should_stop() or elapsed() >= 1 or is_enough(),
         progress=elapsed,
@@ -159,7 +161,7 @@ def _begin(
     lesson: Lesson, config: RefineConfig, profile: Profile
 ) -> tuple[TrainState, PatchSampler, LoopConfig]:
     """Network, patches and settings of the loop; the clock, not the images, ends most runs."""
-    task = lesson.base.card.task
+    task = lesson.task
     # a tile counts more, the more of it a person changed
     taught = [
         to_source(tile, task, tile.known, 1.0 + 3.0 * float(tile.human.mean()))
@@ -185,16 +187,17 @@ def _begin(
         precision=profile.precision,
         seed=config.seed,
     )
-    state = TrainState.create(lesson.base.load(), loop, profile.device)
+    start = with_taught_head(lesson, config.seed, profile) if lesson.homes else lesson.start()
+    state = TrainState.create(start, loop, profile.device)
     return state, PatchSampler(sources, patches, config.seed), loop
 
 
-def _objective(state: TrainState, config: RefineConfig) -> Objective:
+def _objective(state: TrainState, lesson: Lesson, config: RefineConfig) -> Objective:
     """The method's loss, with a pull back to the present weights if the settings ask for one."""
     if not config.anchor:
-        return Segmentation()
+        return objective(lesson)
     start = [weight.detach().clone() for weight in state.model.parameters()]
-    return Anchored(Segmentation(), start, config.anchor)
+    return Anchored(objective(lesson), start, config.anchor)
 
 
 def _pixels_to_judge(lesson: Lesson, shares: int) -> int:
@@ -214,12 +217,12 @@ def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState)
     card, base, tiles = lesson.current.card, lesson.base, lesson.tiles
     learnt = cast("Segmenter", state.ema.model)
     asides = Asides(lesson.rest, lesson.tuning)
-    start = base.load().to(state.device)
-    share = blend(
-        learnt, start, lesson.reserve, asides, class_index(card.task), request.config.blends
-    )
+    start = lesson.start().to(state.device)
+    index = class_index(lesson.task)
+    share = blend(learnt, start, lesson.reserve, asides, index, request.config.blends)
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
+        "task": lesson.task,
         "parent": lesson.current.hash,
         "notes": f"Refined from {card.name} with {len(tiles)} corrected tiles.",
         **(first_fields(card, tiles) if is_untrained(card) else {}),

@@ -70,11 +70,25 @@ def count(
 ) -> Counts:
     """Counts of answers, one per tile as :func:`classify` gives them, on the scored pixels."""
     parts = [
-        count_blocks(answer, index[tile.classes], mask, n_classes, block=block)
+        count_blocks(
+            as_asked(answer, tile, index), index[tile.classes], mask, n_classes, block=block
+        )
         for answer, tile, mask in zip(answers, tiles, scored, strict=True)
         if mask.any()
     ]
     return Counts.join(parts, n_classes)
+
+
+def as_asked(
+    answer: NDArray[np.int64], tile: CorrectionTile, index: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """An answer in the classes a tile tells apart: later ones are called as they were before."""
+    if not tile.open:
+        return answer
+    lookup = np.arange(256)
+    for value, home in tile.open.items():
+        lookup[index[value]] = index[home]
+    return np.where(tile.human, answer, lookup[answer])
 
 
 def share_right(
@@ -85,7 +99,7 @@ def share_right(
 ) -> float | None:
     """Share of the scored pixels that are answered as a person said; None if there are none."""
     agreed = [
-        (answer == index[tile.classes])[mask]
+        (as_asked(answer, tile, index) == index[tile.classes])[mask]
         for answer, tile, mask in zip(answers, tiles, scored, strict=True)
     ]
     pixels = np.concatenate(agreed) if agreed else np.zeros(0, bool)
@@ -99,9 +113,16 @@ def score(
     index: NDArray[np.int64],
     *,
     block: int = BLOCK,
+    channels: NDArray[np.int64] | None = None,
 ) -> Counts:
-    """Counts of a model on the scored pixels of tiles; tiles without any are not looked at."""
+    """Counts of a model on the scored pixels of tiles; tiles without any are not looked at.
+
+    ``channels`` gives each of the model's outputs the channel it has in ``index``, where they
+    differ.
+    """
     chosen = [(tile, mask) for tile, mask in zip(tiles, scored, strict=True) if mask.any()]
     pictures, masks = [tile for tile, _ in chosen], [mask for _, mask in chosen]
     answers = [classify(model, tile.image) for tile in pictures]
-    return count(answers, pictures, masks, index, model.n_classes, block=block)
+    if channels is not None:
+        answers = [channels[answer] for answer in answers]
+    return count(answers, pictures, masks, index, int(index.max()), block=block)

@@ -152,6 +152,7 @@ class Predicting:
         if region0 is None:
             return
         self._stop_running()
+        came = store.take_over_classes(model.card.task)
         job = session.engine.predict(slide.path, slide.mpp, model.path, region0, session.profile)
         read = slide.in_colors(model.card.colors)  # whatever is on screen
         self._running = _Running(
@@ -159,7 +160,10 @@ class Predicting:
         )
         self.last_region0 = region0
         self._report(Activity("Preparing the model"))
-        if not live:
+        if came:
+            names = " and ".join(came)
+            session.say(f"{model.card.name} also knows {names}: added to the classes.", "good")
+        elif not live:
             session.say(f"Predicting with {model.card.name}; you can go on looking around.")
 
     def cancel(self) -> bool:
@@ -232,7 +236,7 @@ class Predicting:
         slide, store = self._session.open_store()
         model = self._session.open_model()
         problem = store.answers(model.card.task)
-        if problem is not None:
+        if problem is not None and not store.lacking(model.card.task):
             raise ConfigError(f"{model.card.name} cannot be used here: {problem}; choose another")
         visible = None if region0 is None else region0.clipped(slide.shape)
         if visible is None:

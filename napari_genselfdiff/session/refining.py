@@ -110,14 +110,30 @@ class Refining:
         seconds = self.budget_s * (1 if model is not None else FIRST_LONGER)
         checked = wording.counted(tiles, "checked tile")
         does, kept = f"Learns from {checked}", " The old model is kept."
-        if model is None:
+        if model is not None:
+            does += self._news(model)
+        else:
             does, kept = f"Makes the first model for {name} from {checked}", ""
         text = f"{does}, takes about {wording.duration(seconds)}.{kept}"
         return Plan(tiles, seconds, text, ready=True)
 
+    def _news(self, model: Model) -> str:
+        """What became of the classes since the model was made, as a part of a sentence."""
+        _, store = self._session.readable_store()
+        name, known = self._session.task.name, {c.value: c.name for c in model.card.task.classes}
+        task, merged = store.tasks[name], store.merged_values(name)
+        now = {spec.value: spec.name for spec in task.classes}
+        drawn = store.summary(name)["classes"]
+        fresh = [n for value, n in now.items() if value not in known and drawn[n]]
+        gone = [f"{known[v]} as {now[merged[v]]}" for v in known if v in merged]
+        added = "a new class" if len(fresh) == 1 else "new classes"
+        news = [f"{' and '.join(fresh)} as {added}"] if fresh else []
+        return "".join(f", with {part}" for part in [*news, *gone])
+
     def start(self) -> None:
         """Learn from everything checked on this slide; one can go on working meanwhile."""
         from napari_genselfdiff.learning.corrections import collect_tiles
+        from napari_genselfdiff.learning.lesson import Asked
         from napari_genselfdiff.learning.refine import RefineRequest
         from napari_genselfdiff.learning.refine_config import RefineConfig
 
@@ -146,6 +162,7 @@ class Refining:
             out=scratch.path / "model",
             name=session.registry.new_name(wanted),
             config=config,
+            asked=Asked(session.task, store.merged_values(session.task.name)),
         )
         job = session.engine.refine(request, session.profile)
         self._running = _Running(job, model, scratch)

@@ -11,7 +11,7 @@ import zarr
 from ome_zarr_models.v05.image_label import ImageLabel
 from ome_zarr_models.v05.labels import Labels
 
-from napari_genselfdiff.annotation.class_changes import added, as_model_knows
+from napari_genselfdiff.annotation.class_changes import added
 from napari_genselfdiff.annotation.schema import TaskRecord
 from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
@@ -163,22 +163,28 @@ def test_a_model_may_know_fewer_classes_but_no_others(store: AnnotationStore) ->
         store.add_task(grown)
 
 
-def test_classes_a_model_does_not_know_teach_it_nothing_wrong(store: AnnotationStore) -> None:
-    two_classes(store)
-    window = store.read("Cells", VIEW)
-    assert as_model_knows(window, CELLS) is window
-    only_tumour = CELLS.model_copy(update={"classes": CELLS.classes[:1]})
-    seen = as_model_knows(window, only_tumour)  # "is there a cell" is answered for all classes
-    np.testing.assert_array_equal(seen.classes, np.where(window.classes > 0, 1, 0))
-    np.testing.assert_array_equal(seen.provenance, window.provenance)
-    others = tuple(ClassSpec(value=v, name=f"c{v}", color="#009E73") for v in (1, 2))
-    seen = as_model_knows(window, CELLS.model_copy(update={"classes": others}))
-    foreign = window.classes == 7
-    assert foreign.any()
-    assert not seen.provenance[foreign].any()
-    assert not seen.ids[foreign].any()
-    np.testing.assert_array_equal(seen.provenance[~foreign], window.provenance[~foreign])
-    assert window.classes[foreign].all()  # the annotations stay as they are
+def test_classes_of_a_model_are_taken_over_with_their_values(store: AnnotationStore) -> None:
+    mitosis = ClassSpec(value=9, name="Mitosis", color="#009E73", key="1")
+    grown = CELLS.model_copy(update={"classes": (*CELLS.classes, mitosis)})
+    assert store.lacking(CELLS) == []
+    assert store.lacking(grown) == [mitosis]
+    assert store.take_over_classes(grown) == ["Mitosis"]
+    last = store.tasks["Cells"].classes[-1]
+    assert (last.value, last.name, last.key) == (9, "Mitosis", "")  # 1 is another class's key
+    assert store.answers(grown) is None
+    assert store.take_over_classes(grown) == []
+    store.undo()
+    assert store.take_over_classes(grown) == ["Mitosis"]  # it can come back as itself
+    check_store(store)
+
+
+def test_a_class_of_a_model_never_takes_the_place_of_another(store: AnnotationStore) -> None:
+    mine = store.add_class("Cells", "Immune", "#009E73")
+    same_name = ClassSpec(value=200, name="immune", color="#009E73")
+    same_value = ClassSpec(value=mine.value, name="Mitosis", color="#009E73")
+    assert store.lacking(CELLS.model_copy(update={"classes": (same_name,)})) == []
+    store.undo()
+    assert store.lacking(CELLS.model_copy(update={"classes": (same_value,)})) == []
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_genselfdiff.learning.gate import Counts, count_blocks, from_to, judge
+from napari_genselfdiff.learning.gate import Counts, Verdict, count_blocks, from_to, judge
 
 NAMES = ["Nucleus"]
 
@@ -95,3 +95,44 @@ def test_two_values_are_told_apart() -> None:
     assert from_to(0.65, 0.71) == "0.65 → 0.71"
     assert from_to(0.6454, 0.6498) == "0.645 → 0.650"
     assert from_to(0.5, 0.5) == "0.500 → 0.500"
+
+
+class TestNewClass:
+    """A class the model in use does not know is compared with its absence."""
+
+    NAMES = ("Nucleus", "Plasma cell")
+
+    @staticmethod
+    def two(other: float, found: float, blocks: int = 12, drawn: int = 100) -> Counts:
+        """Counts of a class the model knows, at Dice ``other``, and a new one, at ``found``."""
+        size = np.tile([100.0, float(drawn)], (blocks, 1))
+        overlap = size * np.array([other, found])
+        return Counts(overlap, size * np.array([1.0, float(found > 0)]), size)
+
+    def judged(self, old: Counts, new: Counts, keep: float = 0.8) -> Verdict:
+        kept = self.two(0.8, 0.0, drawn=0), self.two(keep, 0.0, drawn=0)
+        return judge(old, new, *kept, self.NAMES, fresh=("Plasma cell",))
+
+    def test_finding_it_is_enough_if_the_others_stay(self) -> None:
+        verdict = self.judged(self.two(0.7, 0.0), self.two(0.695, 0.6))
+        assert verdict.decision == "better", verdict.sentence
+        assert verdict.classes["Plasma cell"] == (0.0, pytest.approx(0.6))
+        assert (verdict.old, verdict.new) == pytest.approx((0.7, 0.695))
+        assert "Plasma cell 0.60 (absent before)" in verdict.sentence
+
+    def test_the_others_may_not_fall(self) -> None:
+        assert self.judged(self.two(0.7, 0.0), self.two(0.68, 0.9)).decision == "not_better"
+
+    def test_what_was_known_may_not_be_forgotten(self) -> None:
+        old, new = self.two(0.7, 0.0), self.two(0.8, 0.9)
+        assert self.judged(old, new, keep=0.7).decision == "not_better"
+
+    def test_it_has_to_be_found(self) -> None:
+        verdict = self.judged(self.two(0.7, 0.0), self.two(0.9, 0.02))
+        assert verdict.decision == "not_better"
+        assert "draw more Plasma cell" in verdict.sentence
+
+    def test_one_that_could_not_be_kept_aside_is_not_judged(self) -> None:
+        verdict = self.judged(self.two(0.7, 0.0, drawn=0), self.two(0.8, 0.0, drawn=0))
+        assert verdict.decision == "too_little"
+        assert "Plasma cell could not be kept aside" in verdict.sentence

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_genselfdiff.backbone.heads import Segmenter
+from napari_genselfdiff.backbone.heads import SegmentationOutput, Segmenter
 from napari_genselfdiff.learning.corrections import CorrectionTile, pack_tiles
 from napari_genselfdiff.learning.data import ArraySource, Labels, PatchConfig, PatchSampler
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
@@ -76,3 +76,16 @@ def trained_model(path: Path, steps: int = 90) -> Model:
     reserve = pack_tiles("reserve", [tile(94), tile(95)])
     learnt = cast("Segmenter", state.ema.model)
     return write_model(path, fields, learnt, extras=keep | replay | reserve)
+
+
+class Says(torch.nn.Module):
+    """A network that is sure of one of three outputs everywhere."""
+
+    def __init__(self, channel: int) -> None:
+        super().__init__()
+        self._channel = channel
+
+    def forward(self, x: torch.Tensor) -> SegmentationOutput:
+        logits = torch.zeros(len(x), 3, *x.shape[2:])
+        logits[:, self._channel] = 8.0
+        return SegmentationOutput(logits, torch.zeros(len(x), 1, *x.shape[2:]))

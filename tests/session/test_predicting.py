@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from napari_genselfdiff.annotation.window import HUMAN, MODEL
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction.profile import Profile, read_profile
+from napari_genselfdiff.registry.card import ClassSpec
 from napari_genselfdiff.session.predicting import LIVE
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
-from tests.session.parts import FakeEngine, predict, region_done, tile_done
+from tests.session.parts import FakeEngine, make_model, predict, region_done, tile_done
 
 Opened = tuple[Session, FakeEngine]
 VIEW = Region(100, 120, 200, 240)
@@ -174,3 +176,23 @@ def test_what_live_mode_predicted_in_a_row_is_undone_and_redone_at_once(opened: 
     session.correcting.undo()
     session.correcting.undo()
     assert "3 views" in session.status.text
+
+
+def test_classes_only_the_model_knows_are_added_before_it_answers(
+    opened: Opened, tmp_path: Path
+) -> None:
+    session, engine = opened
+    mitosis = ClassSpec(value=7, name="Mitosis", color="#009E73", key="")
+    known = session.task
+    both = known.model_copy(update={"classes": (*known.classes, mitosis)})
+    session.choose_model(
+        session.registry.add(make_model(tmp_path / "both", 3, task=both, classes=2).path)
+    )
+    assert session.predicting.problem(VIEW) is None
+    session.predicting.start(VIEW)
+    assert [spec.name for spec in session.task.classes] == ["Nucleus", "Mitosis"]
+    assert "also knows Mitosis" in session.status.text
+    session.predicting.cancel()
+    session.correcting.undo()
+    assert session.task == known
+    assert len(engine.jobs) == 1

@@ -262,3 +262,47 @@ def test_a_first_look_is_shown_while_it_learns_and_gone_afterwards(opened: Opene
     assert session.refining.preview is look
     finish(session, engine)
     assert session.refining.preview is None
+
+
+def test_a_class_drawn_that_the_model_does_not_know_is_announced_and_asked_for(
+    opened: Opened,
+) -> None:
+    session, engine = opened
+    corrected(session)
+    added = session.tasking.add_class("Plasma cell", "#E69F00")
+    assert "new class" not in session.refining.plan().sentence  # nobody drew one yet
+    draw(session, added.value)
+    assert "with Plasma cell as a new class" in session.refining.plan().sentence
+    session.refining.start()
+    request = engine.requests[-1][1]
+    assert request.asked is not None
+    assert [spec.name for spec in request.asked.task.classes] == ["Nucleus", "Plasma cell"]
+    assert any((tile.classes == added.value).any() for tile in request.tiles)
+
+
+def test_a_merged_class_is_announced_as_what_it_is_now(opened: Opened) -> None:
+    session, engine = opened
+    corrected(session)
+    added = session.tasking.add_class("Plasma cell", "#E69F00")
+    draw(session, added.value)
+    session.refining.start()
+    request = engine.requests[-1][1]
+    both = request.asked.task
+    model = make_model(request.out, 5, name=request.name, task=both, classes=2)
+    engine.jobs[-1].on_end("done", refine_result(model, "better"))
+    session.poll()
+    assert "new class" not in session.refining.plan().sentence
+    session.tasking.merge_classes(added.value, 1)
+    assert "with Plasma cell as Nucleus" in session.refining.plan().sentence
+    session.refining.start()
+    assert dict(engine.requests[-1][1].asked.merged) == {added.value: 1}
+
+
+def draw(session: Session, value: int) -> None:
+    """A square of a class."""
+    _, store = session.open_store()
+    before = store.read("Nuclei", Region(0, 0, 64, 64))
+    after = before.copy()
+    after.classes[8:24, 8:24] = value
+    after.ids[8:24, 8:24] = 1_000
+    store.write_edit("Nuclei", before, after, what="Draw")
