@@ -75,7 +75,9 @@ def segment(
             request = SlideRequest(slide, store, task.name, model, profile())
             done = segment_whole(request, lambda _plan: workers())
             if geojson:
+                begun = time.perf_counter()
                 write_geojson(store, task.name, folder / f"{path.stem}.geojson")
+                done.seconds["geojson"] = time.perf_counter() - begun
     return done, time.perf_counter() - started
 
 
@@ -117,7 +119,7 @@ def against_network(path: Path, folder: Path, number: int) -> tuple[list[Row], f
         Row("slide40k_vs_network", wall, "s", wall / own, what, done.tiles),
         Row("slide40k_busy", busy, "s", busy / alone, "processor time of the network", done.tiles),
     ]
-    steps = ("read", "network", "instances", "write", "annotations")
+    steps = ("read", "network", "instances", "write", "annotations", "geojson")
     rows += [Row(f"slide40k_{s}", done.seconds.get(s, 0.0), "s", n=done.tiles) for s in steps]
     return rows, wall
 
@@ -127,7 +129,8 @@ def speedup(path: Path, folder: Path, rounds: int) -> Row:
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(rounds):
         for number in times:
-            done, _ = segment(path, folder, lambda number=number: _started(number))  # type: ignore[misc]
+            workers = _started(number)
+            done, _ = segment(path, folder, lambda workers=workers: workers)  # type: ignore[misc]
             times[number].append(done.seconds["total"])
     ratios = [one / two for one, two in zip(times[1], times[2], strict=True)]
     middle = statistics.median(ratios)
@@ -136,7 +139,7 @@ def speedup(path: Path, folder: Path, rounds: int) -> Row:
 
 
 def _started(number: int) -> LocalWorkers:
-    """Workers that have imported everything, for a start takes the same time once and for all."""
+    """Workers that have imported everything: starting takes its time once, not for every slide."""
     workers = LocalWorkers(number, 0)
     # Workers know the package, not this file: to fetch `work` they import all that it needs.
     waiting = [workers.submit(callable, work) for _ in range(number)]
@@ -201,8 +204,9 @@ def measured(asked: argparse.Namespace, folder: Path, sides: list[int]) -> Itera
     """Rows of all parts, or of the one that is asked for."""
     number = available_cores() if profile().device == "cpu" else 4
     if asked.only in (None, "speedup"):
-        path = folder / "speed_2500.tif"
-        write_dense(path, 2500)
+        side = 2500 if asked.quick else 5000
+        path = folder / f"speed_{side}.tif"
+        write_dense(path, side)
         yield speedup(path, folder, 1 if asked.quick else 3)
     if asked.only in (None, "memory"):
         path = folder / "sparse_100000.tif"
