@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_genselfdiff.learning.gate import ALLOWED_LOSS, change_interval
+from napari_genselfdiff.learning.holdout import by_hand
 from napari_genselfdiff.learning.scoring import KEEP_BLOCK, score
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def blend(
     goal = [weight.clone() for weight in learnt.parameters()]
     first = list(start.parameters())
     known = [tile.known for tile in reserve]
+    tuned = by_hand(asides.tiles, asides.tuning)
     before = score(start, reserve, known, index, block=KEEP_BLOCK)
 
     def go_to(share: float) -> None:
@@ -56,7 +58,8 @@ def blend(
     gains: dict[float, float] = {}
     for share in shares:
         go_to(share)
-        gains[share] = score(learnt, asides.tiles, asides.tuning, index).mean_dice()
+        found = score(learnt, asides.tiles, tuned, index, background=True)
+        gains[share] = found.mean_dice()
     # The best first, the farthest among equals; the reserve is asked until one passes.
     for share in sorted(gains, key=lambda share: (-gains[share], -share)):
         go_to(share)

@@ -10,7 +10,15 @@ import numpy as np
 from napari_genselfdiff.learning.before_after import BeforeAfter, most_changed
 from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, class_values
 from napari_genselfdiff.learning.first import is_untrained
-from napari_genselfdiff.learning.gate import Verdict, best_constant, judge, judge_first
+from napari_genselfdiff.learning.gate import (
+    Changed,
+    Classes,
+    Verdict,
+    best_constant,
+    judge,
+    judge_first,
+)
+from napari_genselfdiff.learning.holdout import by_hand
 from napari_genselfdiff.learning.scoring import (
     KEEP_BLOCK,
     classify,
@@ -52,7 +60,15 @@ def compare(
             score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK, channels=as_now)
             for model, as_now in ((before, channels), (after, None))
         )
-        verdict = judge(old, new, kept_old, kept_new, names, fresh=lesson.fresh, seed=seed)
+        changed = by_hand(tiles, held)
+        gained = [
+            count(answers, tiles, changed, index, after.n_classes, background=True)
+            for answers in (answers_old, answers_new)
+        ]
+        right = _right(answers_old, answers_new, tiles, held, index)
+        classes = Classes(names, fresh=lesson.fresh)
+        by = Changed(gained[0], gained[1], right)
+        verdict = judge(old, new, kept_old, kept_new, classes, by=by, seed=seed)
     verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
     return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ Decision = Literal["better", "not_better", "too_little"]
 
 ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
 FEWEST_BLOCKS = 3
+LEAST_GAIN = 0.01  # Dice on what was corrected by hand; less is as good as chance
 FOUND = 0.1  # Dice from which a new class counts as found at all
 
 
@@ -50,6 +51,30 @@ class Counts:
         """Mean Dice over the classes that occur in truth or prediction."""
         present = (self.predicted + self.true).sum(axis=0) > 0
         return float(self.dice(draw)[present].mean()) if present.any() else 1.0
+
+
+class Classes(NamedTuple):
+    """Names of a task's classes; those with a new meaning, and those the old model lacks."""
+
+    names: Sequence[str]
+    redefined: Sequence[str] = ()
+    fresh: Sequence[str] = ()
+
+
+class Changed(NamedTuple):
+    """How two models answer what a person changed, of all that is kept aside.
+
+    Counts with the background as the first class, and ``right`` as in :class:`Verdict`.
+    """
+
+    old: Counts
+    new: Counts
+    right: Mapping[str, tuple[float, float]]
+
+    @property
+    def net(self) -> float:
+        """Share of pixels more right where people corrected, less that lost where they accepted."""
+        return sum(new - old for old, new in self.right.values())
 
 
 @dataclass(frozen=True)
@@ -106,31 +131,39 @@ def judge(
     new: Counts,
     keep_old: Counts,
     keep_new: Counts,
-    class_names: Sequence[str],
+    classes: Classes,
     *,
-    redefined: Sequence[str] = (),
-    fresh: Sequence[str] = (),
+    by: Changed | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Compare two models on the same held-out blocks and the same keep-working blocks.
 
     Better means: the Dice on held-out corrections rises, and the 95 % paired block bootstrap of
-    the change on the keep-working set stays above -1 point, ``redefined`` classes left out.
+    the change on the keep-working set stays above -1 point, redefined classes left out.
 
-    ``fresh`` classes were absent before. Where there are any, each has to be found with a Dice of
+    With ``by`` the Dice is that of what was changed by hand, background included, and has to rise
+    by :data:`LEAST_GAIN`, more than what was merely accepted loses.
+
+    Fresh classes were absent before. Where there are any, each has to be found with a Dice of
     :data:`FOUND`, and that of the others may not fall by more than a point; old and new value
     and interval are those of the others.
     """
-    classes = _by_class(old, new, class_names)
-    kept = _keep_change(keep_old, keep_new, class_names, (*redefined, *fresh), seed)
+    names, fresh = list(classes.names), classes.fresh
+    by_class = _by_class(old, new, names)
+    kept = _keep_change(keep_old, keep_new, names, (*classes.redefined, *fresh), seed)
     blocks = len(old.overlap)
-    found = {name: classes[name][1] for name in fresh}
-    unseen = [n for n in fresh if old.true[:, list(class_names).index(n)].sum() == 0]
+    found = {name: by_class[name][1] for name in fresh}
+    unseen = [name for name in fresh if old.true[:, names.index(name)].sum() == 0]
+    judged, least = (old, new), 0.0
+    if by is not None:
+        judged, names, least = (by.old, by.new), ["", *names], LEAST_GAIN
     if fresh:
-        old, new = (_only(c, class_names, without=fresh) for c in (old, new))
-    gains = change_interval(old, new, seed)
-    value = (old.mean_dice(), new.mean_dice())
-    fell = value[1] <= value[0] - ALLOWED_LOSS if fresh else value[1] <= value[0]
+        judged = (_only(judged[0], names, without=fresh), _only(judged[1], names, without=fresh))
+        least = -ALLOWED_LOSS
+    gains = change_interval(*judged, seed)
+    value = (judged[0].mean_dice(), judged[1].mean_dice())
+    is_more = value[1] - value[0] > least if least else value[1] > value[0]
+    fell = not is_more or (by is not None and by.net <= 0)
     forgets = kept is not None and kept[2] <= -ALLOWED_LOSS
     decision: Decision = "better"
     if blocks < FEWEST_BLOCKS or unseen:
@@ -141,7 +174,7 @@ def judge(
         sentence = _sentence_of_new_classes(decision, value, kept, found, unseen)
     else:
         sentence = _sentence(decision, value, kept, blocks)
-    return Verdict(decision, sentence, *value, gains, classes, kept, blocks)
+    return Verdict(decision, sentence, *value, gains, by_class, kept, blocks)
 
 
 def best_constant(

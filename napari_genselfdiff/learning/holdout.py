@@ -61,6 +61,17 @@ def hold_out(
     ]
 
 
+def by_hand(
+    tiles: Sequence[CorrectionTile], masks: Sequence[NDArray[np.bool_]]
+) -> list[NDArray[np.bool_]]:
+    """Of these pixels those that a person changed; all of them if there are none.
+
+    What was merely accepted is the model's own answer, which no other model can beat there.
+    """
+    changed = [tile.human & mask for tile, mask in zip(tiles, masks, strict=True)]
+    return changed if any(mask.any() for mask in changed) else list(masks)
+
+
 def _candidates(
     masks: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int64]], least: int
 ) -> list[tuple[int, int]]:

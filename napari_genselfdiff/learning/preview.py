@@ -24,6 +24,7 @@ from napari_genselfdiff.learning.data import Batch
 from napari_genselfdiff.learning.first import is_untrained
 from napari_genselfdiff.learning.gate import best_constant
 from napari_genselfdiff.learning.growing import Growing
+from napari_genselfdiff.learning.holdout import by_hand
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.scoring import as_predicted, count, whole_input
@@ -126,8 +127,9 @@ def first_look(
         shown_old = [np.zeros_like(answer) for answer in answers_old]
     else:
         shown_old = answers_old = [before.classify(tile) for tile in cached]
+    judged = by_hand(tiles, held)
     old, new = (
-        count(answers, tiles, held, index, segmenter.n_classes)
+        count(answers, tiles, judged, index, segmenter.n_classes, background=True)
         for answers in (answers_old, answers_new)
     )
     is_better = len(old.overlap) > 0 and new.mean_dice() > old.mean_dice()

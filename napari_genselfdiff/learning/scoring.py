@@ -67,16 +67,26 @@ def count(
     n_classes: int,
     *,
     block: int = BLOCK,
+    background: bool = False,
 ) -> Counts:
-    """Counts of answers, one per tile as :func:`classify` gives them, on the scored pixels."""
+    """Counts of answers, one per tile as :func:`classify` gives them, on the scored pixels.
+
+    With ``background`` that is a class, too, and the first one: where people delete what is false,
+    nothing else is left to be right about.
+    """
+    more = int(background)
     parts = [
         count_blocks(
-            as_asked(answer, tile, index), index[tile.classes], mask, n_classes, block=block
+            as_asked(answer, tile, index) + more,
+            index[tile.classes] + more,
+            mask,
+            n_classes + more,
+            block=block,
         )
         for answer, tile, mask in zip(answers, tiles, scored, strict=True)
         if mask.any()
     ]
-    return Counts.join(parts, n_classes)
+    return Counts.join(parts, n_classes + more)
 
 
 def as_asked(
@@ -114,15 +124,17 @@ def score(
     *,
     block: int = BLOCK,
     channels: NDArray[np.int64] | None = None,
+    background: bool = False,
 ) -> Counts:
     """Counts of a model on the scored pixels of tiles; tiles without any are not looked at.
 
     ``channels`` gives each of the model's outputs the channel it has in ``index``, where they
-    differ.
+    differ; ``background`` is as for :func:`count`.
     """
     chosen = [(tile, mask) for tile, mask in zip(tiles, scored, strict=True) if mask.any()]
     pictures, masks = [tile for tile, _ in chosen], [mask for _, mask in chosen]
     answers = [classify(model, tile.image) for tile in pictures]
     if channels is not None:
         answers = [channels[answer] for answer in answers]
-    return count(answers, pictures, masks, index, int(index.max()), block=block)
+    classes = int(index.max())
+    return count(answers, pictures, masks, index, classes, block=block, background=background)

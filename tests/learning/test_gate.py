@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_genselfdiff.learning.gate import Counts, Verdict, count_blocks, from_to, judge
+from napari_genselfdiff.learning.gate import (
+    Changed,
+    Classes,
+    Counts,
+    Verdict,
+    count_blocks,
+    from_to,
+    judge,
+)
 
-NAMES = ["Nucleus"]
+NAMES = Classes(["Nucleus"])
 
 
 def scene(seed: int) -> NDArray[np.int64]:
@@ -72,7 +80,7 @@ def test_forgetting_is_refused_however_good_the_corrections_look() -> None:
 
 def test_a_redefined_class_may_change_on_known_tissue() -> None:
     case = counts(0, 0.3), counts(0, 0.0), counts(1, 0.05), counts(1, 0.12)
-    verdict = judge(*case, NAMES, redefined=NAMES)
+    verdict = judge(*case, NAMES._replace(redefined=NAMES.names))
     assert verdict.decision == "better"
     assert verdict.keep is None
 
@@ -111,13 +119,13 @@ class TestNewClass:
 
     def judged(self, old: Counts, new: Counts, keep: float = 0.8) -> Verdict:
         kept = self.two(0.8, 0.0, drawn=0), self.two(keep, 0.0, drawn=0)
-        return judge(old, new, *kept, self.NAMES, fresh=("Plasma cell",))
+        return judge(old, new, *kept, Classes(self.NAMES, fresh=("Plasma cell",)))
 
     def test_finding_it_is_enough_if_the_others_stay(self) -> None:
         verdict = self.judged(self.two(0.7, 0.0), self.two(0.695, 0.6))
         assert verdict.decision == "better", verdict.sentence
-        assert verdict.classes["Plasma cell"] == (0.0, pytest.approx(0.6))
-        assert (verdict.old, verdict.new) == pytest.approx((0.7, 0.695))
+        assert list(verdict.classes["Plasma cell"]) == pytest.approx([0.0, 0.6])
+        assert [verdict.old, verdict.new] == pytest.approx([0.7, 0.695])
         assert "Plasma cell 0.60 (absent before)" in verdict.sentence
 
     def test_the_others_may_not_fall(self) -> None:
@@ -136,3 +144,30 @@ class TestNewClass:
         verdict = self.judged(self.two(0.7, 0.0, drawn=0), self.two(0.8, 0.0, drawn=0))
         assert verdict.decision == "too_little"
         assert "Plasma cell could not be kept aside" in verdict.sentence
+
+
+class TestByHand:
+    """What a person changed decides; what was merely accepted is the old model's own answer."""
+
+    @staticmethod
+    def both(dice: float) -> Counts:
+        """Counts of background and a class, each at this Dice."""
+        size = np.full((6, 2), 100.0)
+        return Counts(size * dice, size, size)
+
+    def judged(self, gain: float, corrected: float = 0.2, accepted: float = -0.02) -> Verdict:
+        right = {"corrected": (0.3, 0.3 + corrected), "accepted": (1.0, 1.0 + accepted)}
+        by = Changed(self.both(0.4), self.both(0.4 + gain), right)
+        # the old model is the better one where all that was kept aside is counted
+        return judge(counts(0, 0.02), counts(0, 0.05), counts(1, 0.1), counts(1, 0.1), NAMES, by=by)
+
+    def test_more_of_what_was_corrected_is_better(self) -> None:
+        verdict = self.judged(0.1)
+        assert verdict.decision == "better"
+        assert [verdict.old, verdict.new] == pytest.approx([0.4, 0.5])
+
+    def test_less_than_a_point_is_chance(self) -> None:
+        assert self.judged(0.005).decision == "not_better"
+
+    def test_what_was_accepted_may_not_lose_more_than_is_gained(self) -> None:
+        assert self.judged(0.1, corrected=0.05, accepted=-0.1).decision == "not_better"
