@@ -57,9 +57,12 @@ class PredictedStore(ClassedStore):
         ConfigError if the model answers with a class these annotations never had.
         """
         table, spec = self.present_values(task_name), self.tasks[task_name]
-        classes = table[window.classes]
         known = np.zeros(256, bool)
         known[[0, *(c.value for c in spec.classes)]] = True
+        up_to = int(window.classes.max(initial=0)) + 1
+        if known[:up_to].all() and (table[:up_to] == np.arange(up_to)).all():
+            return window
+        classes = table[window.classes]
         foreign = np.flatnonzero((np.bincount(classes.ravel(), minlength=256) > 0) & ~known)
         if foreign.size:
             raise ConfigError(
