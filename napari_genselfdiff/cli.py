@@ -16,6 +16,7 @@ from napari_genselfdiff.commands import (
     evaluate,
     exchange,
     learn,
+    measure,
     models,
     refine,
     refine_bundle,
@@ -96,5 +97,6 @@ app.command("finetune")(learn.finetune)
 app.command("evaluate")(evaluate.evaluate)
 app.command("export")(exchange.export)
 app.command("import")(exchange.import_)
+app.command("measure")(measure.measure)
 app.add_typer(models.app, name="models")
 app.add_typer(cluster.app, name="cluster")

@@ -135,10 +135,15 @@ class AnnotationStore(RoiStore):
         return store
 
     @classmethod
-    def open_read_only(cls, path: str | Path) -> AnnotationStore:
-        """Open annotations to look at them; errors as for :meth:`open`, but no lock is needed."""
+    def open_read_only(cls, path: str | Path, aside: Path | None = None) -> AnnotationStore:
+        """Open annotations to look at them; errors as for :meth:`open`, but no lock is needed.
+
+        ``aside`` is the folder of this computer where what is done is kept meanwhile, if it is.
+        """
         path = Path(path)
-        return cls(path, read_record(path), None, _login())
+        store = cls(path, read_record(path if aside is None else aside), None, _login())
+        store.files.aside = aside
+        return store
 
     @classmethod
     def _open_aside(cls, path: Path, err: StoreError, author: str) -> AnnotationStore:

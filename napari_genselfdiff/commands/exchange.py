@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -31,10 +31,16 @@ def export(
         Literal["level0", "qupath"],
         typer.Option(help="Origin of coordinates: the slide's corner, or its scanned bounds."),
     ] = "level0",
+    roi: Annotated[
+        str | None,
+        typer.Option(
+            help="Region of interest to which shapes and tables are restricted.", metavar="NAME"
+        ),
+    ] = None,
 ) -> None:
     """Write annotations for other programs: QuPath GeoJSON, a table, or labels as OME-TIFF.
 
-    Tables hold stain densities where the slide is still in its place.
+    Tables and shapes hold stain densities where the slide is still in its place.
     """
     from napari_genselfdiff.annotation.exchange.outgoing import export_file, export_kind
     from napari_genselfdiff.annotation.store import AnnotationStore
@@ -45,8 +51,10 @@ def export(
         chosen = pick_task(opened, task)
         # Only QuPath's frame needs the slide itself: its scanned bounds are not in the annotations.
         bounds = _bounds(opened) if frame == "qupath" else None
-        with _slide_for(opened, kind) as slide:
-            written = export_file(opened, chosen, to, frame=frame, bounds=bounds, slide=slide)
+        with slide_of(opened) if kind != "labels" else nullcontext() as slide:
+            written = export_file(
+                opened, chosen, to, frame=frame, bounds=bounds, slide=slide, roi=roi
+            )
         console.say(f"{to}: {written} of {chosen}")
     finally:
         opened.close()
@@ -140,22 +148,19 @@ def _bounds(store: AnnotationStore) -> Region | None:
 
 
 @contextmanager
-def _slide_for(store: AnnotationStore, kind: str) -> Iterator[Slide | None]:
-    """The slide for a table's densities of stains, or None and a note why they are left out."""
+def slide_of(store: AnnotationStore) -> Iterator[Slide | None]:
+    """The slide of annotations, or None and a note that what is measured on it is left out."""
     from napari_genselfdiff.errors import SlideError
     from napari_genselfdiff.slides.slide import open_slide
 
-    if kind != "table":
-        yield None
-        return
     try:
         slide = open_slide(store.slide.path)
     except SlideError:
-        console.note(f"The slide {store.slide.path} cannot be opened: no stain densities.")
+        console.note(f"The slide {store.slide.path} cannot be opened: no stains, no tissue.")
         yield None
         return
     with slide:
         same = slide.hash == store.slide.hash
         if not same:
-            console.note(f"{store.slide.path} is another slide now: no stain densities.")
+            console.note(f"{store.slide.path} is another slide now: no stains, no tissue.")
         yield slide if same else None

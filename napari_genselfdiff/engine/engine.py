@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.learning.refine import RefineRequest
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.slides.geometry import Region
+    from napari_genselfdiff.slides.slide import Slide
 
 LaneName = Literal["interactive", "training"]
 
@@ -86,6 +88,27 @@ class Engine:
         """Find the tissue of a slide; the result is a Tissue and its threshold."""
         arguments = (slide_path, mpp, threshold)
         return self.submit("interactive", tasks.tissue, *arguments, title="Find tissue")
+
+    def measure(
+        self, store: AnnotationStore, task: str, slide: Slide, threshold: float | None
+    ) -> Job:
+        """Measure a task beside everything else; partials are MeasuringDone, the result Measured.
+
+        It takes turns with Refine, so that Predict never waits for it.
+
+        Parameters
+        ----------
+        store, task
+            Open annotations, all of whose changes are on disk, and one of their tasks.
+        slide
+            The slide they are of.
+        threshold
+            Optical density above which it is tissue; None finds it.
+        """
+        mpp = slide.mpp if slide.mpp_assumed else None
+        where = store.path, store.files.aside, task
+        arguments = (*where, slide.path, mpp, threshold)
+        return self.submit("training", tasks.measure, *arguments, title="Measure")
 
     def refine(self, request: RefineRequest, profile: Profile | None = None) -> Job:
         """Refine a model; partials are RefineProgress, the result is RefineResult."""

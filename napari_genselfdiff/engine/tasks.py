@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
     from napari_genselfdiff.prediction.cache import Shelf, TileCache
+    from napari_genselfdiff.prediction.measuring import Measured
     from napari_genselfdiff.prediction.plan import Tissue
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import RegionDone
@@ -112,6 +113,32 @@ def predict(
         should_stop=context.should_stop,
     ):
         if isinstance(step, RegionDone):
+            result = step
+        else:
+            yield step
+    return result
+
+
+def measure(
+    context: Context,
+    store_path: Path,
+    aside: Path | None,
+    task_name: str,
+    slide_path: Path,
+    mpp: float | None,
+    threshold: float | None,
+) -> Generator[Any, None, Measured | None]:
+    """Measure a task; yields MeasuringDone, returns Measured."""
+    from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.prediction.measuring import Measured, measure_task
+
+    slide = context.slide(slide_path, mpp)
+    store = AnnotationStore.open_read_only(store_path, aside)
+    result: Measured | None = None
+    for step in measure_task(
+        store, task_name, slide, threshold=threshold, should_stop=context.should_stop
+    ):
+        if isinstance(step, Measured):
             result = step
         else:
             yield step

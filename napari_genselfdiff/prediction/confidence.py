@@ -144,7 +144,7 @@ def object_confidences(
     sure = calibrated(confidence[inside], temperature(card, flips))
     pixels = np.bincount(ids, minlength=n)
     total = np.bincount(ids, sure, n)
-    return np.divide(total, pixels, out=np.full(n, np.nan), where=pixels > 0)
+    return np.asarray(np.divide(total, pixels, out=np.full(n, np.nan), where=pixels > 0))
 
 
 def fit_temperature(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:

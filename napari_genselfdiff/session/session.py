@@ -22,6 +22,7 @@ from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.coloring import recolored
 from napari_genselfdiff.session.correcting import Correcting
 from napari_genselfdiff.session.events import SessionEvents, Status, Tone
+from napari_genselfdiff.session.measuring import Measuring
 from napari_genselfdiff.session.own_tasks import read_own_tasks
 from napari_genselfdiff.session.predicting import Predicting
 from napari_genselfdiff.session.refining import Refining
@@ -80,6 +81,7 @@ class Session:
         self.predicting = Predicting(self)
         self.refining = Refining(self)
         self.whole_slide = SlideSegmenting(self)
+        self.measuring = Measuring(self)
 
     # -- saying what happened -------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class Session:
             self.refining.poll()
         with self.attempt():
             self.whole_slide.poll()
+        with self.attempt():
+            self.measuring.poll()
         if self._notices:  # again: what a verb said of itself must not hide a warning
             self.say(" ".join(dict.fromkeys(self._notices)), "warning")
             self._notices.clear()
@@ -359,15 +363,17 @@ class Session:
 
     def export(self, path: Path, frame: Literal["level0", "qupath"] = "level0") -> None:
         """Write the task's annotations as what the name asks for: shapes, a table or labels."""
-        from napari_genselfdiff.annotation.exchange.outgoing import export_file
+        from napari_genselfdiff.annotation.exchange.outgoing import export_file, export_kind
 
         shown, store = self.readable_store()
         slide = shown.in_colors("stored")  # stain densities do not depend on what is shown
         model, name, bounds = self.model, self.task.name, slide.bounds
         about = {"model": model and {"name": model.card.name, "hash": model.hash}}
         store.background.settle()  # a prediction that is on its way belongs to it
+        # Shapes are many, and the window would wait until the whole slide is read for their stains.
+        seen = slide if export_kind(path) == "table" else None
         written = export_file(
-            store, name, path, frame=frame, bounds=bounds, slide=slide, provenance=about
+            store, name, path, frame=frame, bounds=bounds, slide=seen, provenance=about
         )
         self.say(f"Exported {written} of {name} to {path.name}.", "good")
 

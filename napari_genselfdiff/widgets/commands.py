@@ -85,6 +85,18 @@ REFINE: Final = Command(
     "Teach the model what you corrected and accepted. It is used only if it is better on places\n"
     "kept aside; the old model is kept in any case.",
 )
+MEASURE: Final = Command(
+    "Measure",
+    "",
+    "Areas, numbers and densities of the classes, and a table of all objects. It runs beside\n"
+    "everything else.",
+)
+DRAW_ROI: Final = Command(
+    "Draw ROI",
+    "",
+    "Outline a region of interest: click its corners, a double click or Enter closes it.\n"
+    "Everything is then measured inside it, too.",
+)
 HIDE: Final = Command("Hold to hide", "H", "Hide the overlay as long as the key is held.")
 LEAVE: Final = Command("Done", "Escape", "Put the tool away; everything is saved already.")
 

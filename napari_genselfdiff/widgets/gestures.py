@@ -109,12 +109,12 @@ class Gestures:
             self._end_stroke(self._stroke)
         tool, points, modifiers = self._tool, self._points, self._modifiers
         self.drop()
-        if tool is not None and len(points) > (2 if tool == "polygon" else 1):
+        if tool is not None and len(points) > (2 if _has_corners(tool) else 1):
             self._shop.use_line(tool, points, modifiers)
 
     def close(self) -> None:
         """Close the outline that was begun; with too few corners it goes on."""
-        if self._tool == "polygon" and len(self._points) > 2:
+        if _has_corners(self._tool) and len(self._points) > 2:
             self.finish()
 
     def drop(self) -> bool:
@@ -126,7 +126,7 @@ class Gestures:
 
     def take_back(self) -> bool:
         """Forget the last corner of an outline; False if none was begun."""
-        if self._tool != "polygon":
+        if not _has_corners(self._tool):
             return False
         self._points.pop()
         if self._points:
@@ -200,7 +200,7 @@ class Gestures:
         self._draw()
 
     def _on_move(self, _viewer: Any, event: Any) -> None:
-        if self._tool == "polygon":
+        if _has_corners(self._tool):
             self._draw(self._shop.grid_point(event.position))
 
     def _on_double_click(self, _viewer: Any, event: Any) -> None:
@@ -215,9 +215,14 @@ class Gestures:
 
     def _draw(self, pointer: Point | None = None) -> None:
         points = list(self._points)
-        if self._tool == "polygon":
+        if _has_corners(self._tool):
             corners = [self._shop.world_point(point) for point in points]
             points += ([] if pointer is None else [pointer]) + points[:1]
             self._sketch.show([self._shop.world_point(p) for p in points], corners=corners)
         else:
             self._sketch.show([self._shop.world_point(point) for point in points])
+
+
+def _has_corners(tool: Tool | None) -> bool:
+    """Whether a tool's line is made of clicked corners."""
+    return tool is not None and HANDLING[tool].gesture == "corners"

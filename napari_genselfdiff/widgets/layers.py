@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.geometry import Region
 
 _MANY: Final = 100_000  # pixels; more than this are drawn by drawing everything
+_ZOOM: Final = "double_click_to_zoom"  # what napari calls it
 
 
 class SlideLayers(ShownSlide):
@@ -41,6 +42,7 @@ class SlideLayers(ShownSlide):
         super().__init__(viewer)
         self._is_held = False
         self._held: list[Layer] = []
+        self._zooming: Any = None  # napari's double click, while it is ours
         self._preview = Preview(Overlay(self._add_preview))
         self._unsure = Overlay(self._add_unsure)
 
@@ -184,6 +186,22 @@ class SlideLayers(ShownSlide):
         layer.brush_size = brush_size
         layer.cursor = cursor
         layer.mouse_pan = pan
+
+    def zoom_by_double_click(self, on: bool) -> None:
+        """Whether a double click on the slide zooms, as napari has it, or ends an outline.
+
+        While it does not, the slide is the selected layer, so that no other is painted on.
+        """
+        callbacks = self._viewer.mouse_double_click_callbacks
+        if on and self._zooming is not None:
+            callbacks.insert(0, self._zooming)  # behind the present one it would act at once
+            self._zooming = None
+        elif not on:
+            for one in [one for one in callbacks if getattr(one, "__name__", "") == _ZOOM]:
+                callbacks.remove(one)
+                self._zooming = one
+            if self.slide is not None:
+                self._viewer.layers.selection.active = self.slide
 
     def paint(self, rows: NDArray[np.intp], columns: NDArray[np.intp], value: int) -> None:
         """Give pixels of the edit window a value and draw them."""

@@ -1,4 +1,4 @@
-"""The dock *Annotate slide*: four blocks, one status line, one timer."""
+"""The dock *Annotate slide*: six blocks, one status line, one timer."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from napari_genselfdiff.widgets.controller import Controller
 from napari_genselfdiff.widgets.correct_block import CorrectBlock
 from napari_genselfdiff.widgets.keys import Keys
 from napari_genselfdiff.widgets.look import GAP, WIDTH
+from napari_genselfdiff.widgets.measure_block import MeasureBlock
 from napari_genselfdiff.widgets.predict_block import PredictBlock
 from napari_genselfdiff.widgets.recovery_card import RecoveryCard
 from napari_genselfdiff.widgets.refine_block import RefineBlock
@@ -58,6 +59,7 @@ class AnnotateSlide(QWidget):
         self.correct = CorrectBlock(self.session, self.controller)
         self.refine = RefineBlock(self.session, self.controller)
         self.whole = WholeSlideBlock(self.session, self.controller)
+        self.measure = MeasureBlock(self.session, self.controller)
         self.foot = StatusFoot(self.session)
         self._lay_out()
         self._numbers_due: float | None = None
@@ -92,6 +94,7 @@ class AnnotateSlide(QWidget):
             self.correct,
             self.refine,
             self.whole,
+            self.measure,
             self.foot,
         ):
             part.cleanup()
@@ -107,7 +110,14 @@ class AnnotateSlide(QWidget):
         blocks = QVBoxLayout(inside)
         blocks.setContentsMargins(2, 2, 6, 2)
         blocks.setSpacing(GAP)
-        for block in (self.slide, self.predict, self.correct, self.refine, self.whole):
+        for block in (
+            self.slide,
+            self.predict,
+            self.correct,
+            self.refine,
+            self.whole,
+            self.measure,
+        ):
             blocks.addWidget(block)
         blocks.addStretch(1)
         self._scroll = QScrollArea()

@@ -19,6 +19,7 @@ Tool = Literal[
     "holes",
     "smooth",
     "class",
+    "roi",
 ]
 Gesture = Literal["stroke", "line", "corners", "click"]
 """A stroke paints while one drags; a line acts when it ends; corners are clicked one by one."""
@@ -26,11 +27,15 @@ Gesture = Literal["stroke", "line", "corners", "click"]
 
 @dataclass(frozen=True, slots=True)
 class Handling:
-    """Gesture of a tool, its cursor as napari calls it, and whether it needs objects."""
+    """Gesture of a tool, its cursor as napari calls it, and whether it needs objects.
+
+    A tool that ``edits`` no pixels works at any zoom.
+    """
 
     gesture: Gesture
     cursor: str = "cross"
     objects_only: bool = False
+    edits: bool = True
 
     @property
     def pans(self) -> bool:
@@ -52,4 +57,5 @@ HANDLING: Final[dict[Tool, Handling]] = {
     "holes": Handling("click", objects_only=True),
     "smooth": Handling("click", objects_only=True),
     "class": Handling("click", objects_only=True),
+    "roi": Handling("corners", edits=False),
 }

@@ -122,6 +122,7 @@ class Tools:
         self._window = self._stroke = None
         if self.tool is not None:
             self.tool = None
+            self.layers.zoom_by_double_click(True)
             self._redraw_soon(0)
             self.events.tool_changed.emit()
 
@@ -198,6 +199,10 @@ class Tools:
         if HANDLING[tool].objects_only and self.session.task.kind != "objects":
             self.session.say("This tool is for single objects; this task has areas.", "warning")
             return
+        if not HANDLING[tool].edits:
+            self._take_outline(tool)
+            return
+        self.layers.zoom_by_double_click(True)
         visible = self.visible()
         if self._window is None or not self._covers(visible):
             if not self.save():
@@ -210,6 +215,15 @@ class Tools:
             layer.events.mode.connect(self._on_mode)
         self.tool = tool
         self._arm()
+        self.events.tool_changed.emit()
+
+    def _take_outline(self, tool: Tool) -> None:
+        """Take a tool that draws over the slide, and changes no pixel, at any zoom."""
+        self.session.open_store()
+        self.leave()
+        self.tool = tool
+        self.layers.zoom_by_double_click(False)
+        self.session.say("Click the corners; a double click or Enter closes, Esc gives it up.")
         self.events.tool_changed.emit()
 
     def _arm(self) -> None:
@@ -237,7 +251,7 @@ class Tools:
     def _follow_view(self) -> None:
         """While a tool is in hand, keep the visible region editable."""
         tool = self.tool
-        if tool is None:
+        if tool is None or not HANDLING[tool].edits:
             return
         with self.session.attempt():
             if not self._covers(self.visible()):
@@ -268,6 +282,8 @@ class Tools:
 
     def is_ready(self) -> bool:
         """Whether the tool may act: its window is open and chosen, and Space is not held."""
+        if self.tool is not None and not HANDLING[self.tool].edits:
+            return self.layers.slide is not None
         layer = self.layers.edit
         return (
             self._window is not None
@@ -324,10 +340,22 @@ class Tools:
     def use_line(self, tool: Tool, points: list[Point], modifiers: Sequence[str]) -> None:
         """Act on a drawn line: Shift extends what it begins in, Alt erases."""
         how: How = "erase" if "Alt" in modifiers else "extend" if "Shift" in modifiers else "new"
+        if not HANDLING[tool].edits:
+            self._keep_roi(points)
+            return
         self.save()
         with self.session.attempt():
             if self._window is not None:
                 self.session.say(along(self._target(), cast("LineTool", tool), points, how))
+
+    def _keep_roi(self, points: list[Point]) -> None:
+        store = self.session.store
+        if store is not None:
+            downsample = store.downsample(self.session.task.name)
+            places = [tuple((v + 0.5) * downsample - 0.5 for v in point) for point in points]
+            self.leave()
+            with self.session.attempt():
+                self.session.measuring.add_roi([(y, x) for y, x in places])
 
     def use_click(self, tool: Tool, point: Point) -> None:
         """Act on a click."""

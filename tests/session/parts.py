@@ -59,6 +59,9 @@ class FakeEngine:
     def predict(self, *request: Any) -> Job:
         return self._job("Predict", *request)
 
+    def measure(self, *request: Any) -> Job:
+        return self._job("Measure", *request)
+
     def refine(self, *request: Any) -> Job:
         return self._job("Refine", *request)
 

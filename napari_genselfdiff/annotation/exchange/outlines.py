@@ -109,15 +109,30 @@ def rasterize(rings: Sequence[Ring], y: int, x: int, shape: tuple[int, int]) -> 
     y, x, shape
         Rectangle to fill: its first pixel's row and column, its height and width.
     """
+    return fill(ring_edges(rings), y, x, shape)
+
+
+def ring_edges(rings: Sequence[Ring]) -> Ring:
+    """Edges (x, y, x, y) of closed rings, (n, 4), for :func:`fill`."""
+    rings = [ring for ring in rings if len(ring)]
+    if not rings:
+        return np.empty((0, 4))
+    points = np.concatenate(rings).astype(np.float64)
+    ends = np.cumsum([len(ring) for ring in rings])
+    following = np.arange(1, len(points) + 1)
+    following[ends - 1] = np.append(0, ends[:-1])
+    return np.concatenate([points, points[following]], axis=1)
+
+
+def fill(edges: Ring, y: int, x: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Pixels inside an odd number of the rings these edges make up; as :func:`rasterize`."""
     height, width = shape
     flips = np.zeros((height, width + 1), bool)
     per_piece = max(_CROSSINGS // max(height, 1), 1)
-    for ring in rings:
-        edges = np.empty((len(ring), 4))
-        edges[:, :2] = ring - (x, y)
-        edges[:-1, 2:], edges[-1, 2:] = edges[1:, :2], edges[0, :2]
-        for start in range(0, len(edges), per_piece):
-            _flip(flips, edges[start : start + per_piece])
+    low, high = np.minimum(edges[:, 1], edges[:, 3]), np.maximum(edges[:, 1], edges[:, 3])
+    edges = edges[(low < y + height) & (high > y)] - (x, y, x, y)  # the others flip nothing here
+    for start in range(0, len(edges), per_piece):
+        _flip(flips, edges[start : start + per_piece])
     return np.logical_xor.accumulate(flips, axis=1)[:, :-1]
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
-from napari_genselfdiff.annotation.exchange.outlines import Boundary, Outline, outlines, rasterize
+from napari_genselfdiff.annotation.exchange.outlines import (
+    Boundary,
+    Outline,
+    fill,
+    outlines,
+    ring_edges,
+)
 from napari_genselfdiff.annotation.labelling import compact, counts
 from napari_genselfdiff.annotation.pyramid import split
 from napari_genselfdiff.annotation.window import HUMAN, Window
@@ -252,23 +258,55 @@ def _areas(store: AnnotationStore, task_name: str, within: Roi | None) -> Iterat
     found = polygons(boundary.outlines())
     every = [(value, polygon) for value in sorted(found) for polygon in found[value]]
     every.sort(key=lambda item: (item[1].exterior[:, 1].min(), item[1].exterior[:, 0].min()))
+    provenance = _Provenance(store, task_name)
     for value, polygon in every:
         solid = shapely.Polygon(polygon.exterior, polygon.holes)
         x, y = solid.centroid.coords[0]
-        sources = _sources(store, task_name, polygon)
+        sources = _sources(provenance, polygon)
         yield Shape(0, value, (polygon,), round(solid.area), (y - 0.5, x - 0.5), sources)
 
 
-def _sources(store: AnnotationStore, task_name: str, polygon: Polygon) -> tuple[int, int, int]:
+class _Provenance:
+    """Provenance of a task's grid; the tiles of a small place are remembered for the next one."""
+
+    _SIDE = 512
+    _MOST = 256  # tiles, 64 MiB: a row of them across a slide
+
+    def __init__(self, store: AnnotationStore, task_name: str) -> None:
+        self._store, self._task = store, task_name
+        self._tiles: dict[tuple[int, int], NDArray[np.uint8]] = {}
+
+    def read(self, region: Region) -> NDArray[np.uint8]:
+        """Provenance of a region on the grid."""
+        if region.area > self._SIDE**2:
+            return self._store.read(self._task, region).provenance
+        found = np.empty(region.shape, np.uint8)
+        for part in split(region, self._SIDE):
+            y, x = part.y // self._SIDE, part.x // self._SIDE
+            tile = part.shifted(-y * self._SIDE, -x * self._SIDE)
+            found[part.shifted(-region.y, -region.x).slices] = self._tile(y, x)[tile.slices]
+        return found
+
+    def _tile(self, y: int, x: int) -> NDArray[np.uint8]:
+        tile = self._tiles.pop((y, x), None)
+        if tile is None:
+            place = Region(y * self._SIDE, x * self._SIDE, self._SIDE, self._SIDE)
+            tile = self._store.read(self._task, place).provenance
+        self._tiles[y, x] = tile  # the newest last
+        if len(self._tiles) > self._MOST:
+            del self._tiles[next(iter(self._tiles))]
+        return tile
+
+
+def _sources(provenance: _Provenance, polygon: Polygon) -> tuple[int, int, int]:
     """Pixels of a polygon that are MODEL, ACCEPTED and HUMAN."""
     x, y = polygon.exterior.min(axis=0).tolist()
     x1, y1 = polygon.exterior.max(axis=0).tolist()
-    rings = [ring.astype(np.float64) for ring in (polygon.exterior, *polygon.holes)]
+    edges = ring_edges((polygon.exterior, *polygon.holes))
     total = np.zeros(HUMAN + 1, np.int64)
     for block in split(Region.from_bounds(y, x, y1, x1), BLOCK):
-        inside = rasterize(rings, block.y, block.x, block.shape)
-        provenance = store.read(task_name, block).provenance[inside]
-        total += np.bincount(provenance, minlength=HUMAN + 1)
+        inside = fill(edges, block.y, block.x, block.shape)
+        total += np.bincount(provenance.read(block)[inside], minlength=HUMAN + 1)
     return int(total[1]), int(total[2]), int(total[3])
 
 
