@@ -163,7 +163,8 @@ def _profile() -> tuple[State, str]:
     from napari_genselfdiff.prediction.profile import default_profile
 
     speed = default_profile()
-    return "ok", f"{speed.device}, {speed.precision}, {speed.threads} threads, batch {speed.batch}"
+    tiles = f"{speed.parallel} x {speed.threads} threads, batch {speed.batch}"
+    return "ok", f"{speed.device}, {speed.precision}, {tiles}"
 
 
 def _version(distribution: str) -> str:

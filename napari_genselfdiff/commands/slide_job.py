@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,11 +106,15 @@ def whole_slide(
     fresh: bool,
     threshold: float | None,
 ) -> WholeSlide:
-    """Decide how runs over whole slides are done; a profile given by the user stays as it is."""
+    """Decide how runs over whole slides are done; a profile given by the user stays as it is.
+
+    But tiles side by side, on which no label depends: workers do that here.
+    """
     from napari_genselfdiff.engine.headless import local_workers
     from napari_genselfdiff.engine.workers import for_many_workers
     from napari_genselfdiff.prediction.profile import available_cores
 
+    profile = replace(profile, parallel=1)
     if cluster is not None:
         return WholeSlide(profile, cluster, fresh, threshold)
     number = workers or max(1, available_cores() // profile.threads)

@@ -19,6 +19,7 @@ from napari_genselfdiff.annotation.runs import (
 )
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
 from napari_genselfdiff.prediction.plan import BLOCK, Plan, Tissue, plan_slide
+from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.prediction.tiles import model_downsample
 from napari_genselfdiff.prediction.whole_slide import pieces
 from napari_genselfdiff.slides.geometry import Region
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.annotation.window import Written
-    from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.folder import Model
     from napari_genselfdiff.slides.slide import Slide
 
@@ -195,7 +195,7 @@ def _check_same(found: Manifest, slide: SlideInRun, model: Model, profile: Profi
         ),
         "the package version": (found.app_version, version),
     }
-    profiles = found.profile, profile.to_dict()
+    profiles = Profile.from_dict(found.profile).to_dict(), profile.to_dict()
     for name in sorted(profiles[0].keys() | profiles[1].keys()):
         pairs[f"the profile's {name}"] = profiles[0].get(name), profiles[1].get(name)
     for what, (was, now) in pairs.items():

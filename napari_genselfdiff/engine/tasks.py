@@ -154,7 +154,7 @@ def refine(
     from napari_genselfdiff.learning import refine as learning
 
     chosen = context.profile(profile)
-    torch.set_num_threads(chosen.threads)
+    torch.set_num_threads(chosen.cores)
     result: RefineResult | None = None
     for step in learning.refine(
         request,

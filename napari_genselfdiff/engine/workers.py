@@ -147,4 +147,4 @@ def for_many_workers(profile: Profile, workers: int | None) -> tuple[Profile, in
 
     number = workers or max(1, available_cores())
     threads = max(1, available_cores() // number)
-    return replace(profile, threads=threads), number
+    return replace(profile, threads=threads, parallel=1), number

@@ -9,6 +9,7 @@ to the last digits in fp32.
 from __future__ import annotations
 
 import copy
+import threading
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 Key = tuple[torch.dtype, tuple[int, ...], int]
 _kept: WeakKeyDictionary[nn.Module, dict[Key, Segmenter | None]] = WeakKeyDictionary()
+_packing = threading.Lock()
 
 
 class PackedConv2d(nn.Module):
@@ -74,14 +76,15 @@ def packed(segmenter: Segmenter, dtype: torch.dtype, size: tuple[int, ...]) -> S
     Made once for every segmenter and ``size`` of its input ``(B, 3, H, W)``, and again when its
     weights were changed.
     """
-    known = _kept.setdefault(segmenter, {})
     key = dtype, size, sum(weights._version for weights in segmenter.parameters())
-    if key not in known:
-        for old in [other for other in known if other[2] != key[2]]:
-            del known[old]
-        # None rather than the segmenter, which would then keep itself alive.
-        known[key] = _twin(segmenter, dtype, size) if _can_pack(dtype) else None
-    return known[key] or segmenter
+    with _packing:  # tiles side by side ask for the same one
+        known = _kept.setdefault(segmenter, {})
+        if key not in known:
+            for old in [other for other in known if other[2] != key[2]]:
+                del known[old]
+            # None rather than the segmenter, which would then keep itself alive.
+            known[key] = _twin(segmenter, dtype, size) if _can_pack(dtype) else None
+        return known[key] or segmenter
 
 
 def _twin(segmenter: Segmenter, dtype: torch.dtype, size: tuple[int, ...]) -> Segmenter:

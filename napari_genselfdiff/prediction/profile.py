@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16"]
 
 FILE_NAME = "profile.json"
-_SCHEMA = 1
+_SCHEMA = 2  # 1 knew no tiles side by side; it is measured anew
 _TILE = 304
 _GPU_BATCHES = (8, 16, 32)
 _GPU_FLIPS = 4  # where the network costs little, the confidence is averaged
-_CPU_BATCHES = (1, 2)
+_MANY_CORES = 4  # from which on groups of them are worth trying
 _WORTH_BF16 = 1.15  # below that the exact arithmetic is the better deal
 _WORTH_MORE = 1.05  # more threads, or tiles at once: a cancel waits for them
 
@@ -47,6 +47,9 @@ class Profile:
         Threads of the network on a CPU, 1 or more.
     batch
         Tiles at once.
+    parallel
+        Batches that are computed side by side on a CPU, each on ``threads`` threads of its own.
+        The labels do not depend on it.
     flips
         Views of every tile (1, 2 or 4) over which the confidence is averaged; the labels come
         from the first alone.
@@ -57,6 +60,7 @@ class Profile:
     threads: int = 1
     batch: int = 1
     flips: int = 1
+    parallel: int = 1
 
     def __post_init__(self) -> None:
         """Refuse what no machine can do."""
@@ -67,10 +71,15 @@ class Profile:
             raise ConfigError(f"profile precision {self.precision!r}; fp32 or bf16 is needed")
         if self.flips not in (1, 2, 4):
             raise ConfigError(f"profile flips {self.flips!r}; 1, 2 or 4 is needed")
-        for field, most in (("threads", 1024), ("batch", 1024)):
+        for field, most in (("threads", 1024), ("batch", 1024), ("parallel", 1024)):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ConfigError(f"profile {field} {value!r}; a number 1..{most} is needed")
+
+    @property
+    def cores(self) -> int:
+        """How many cores of a CPU are kept busy."""
+        return self.threads * self.parallel
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -113,13 +122,17 @@ def default_profile(folder: Path | None = None) -> Profile:
     machine = describe_machine()
     try:
         stored = _read_json(path)
-        if isinstance(stored, dict) and stored.get("machine") == machine:
+        if isinstance(stored, dict) and _stamp(stored) == (_SCHEMA, machine):
             return Profile.from_dict(stored.get("profile"))
     except ConfigError:
         pass  # none yet, or of no use: measure again
     profile, measured = calibrate()
     write_profile(path, profile, machine, measured)
     return profile
+
+
+def _stamp(stored: dict[str, Any]) -> tuple[Any, Any]:
+    return stored.get("schema"), stored.get("machine")
 
 
 def write_profile(
@@ -182,8 +195,8 @@ def calibrate() -> tuple[Profile, dict[str, float]]:
     Returns
     -------
     profile, seconds
-        The choice, and seconds per tile of every setting tried: "fp32 x2 /1" is 2 threads, 1 tile
-        at once.
+        The choice, and seconds per tile of every setting tried: "fp32 x2 /1 |3" is 2 threads for 1
+        tile at once, and that 3 times side by side.
     """
     import torch
 
@@ -193,15 +206,19 @@ def calibrate() -> tuple[Profile, dict[str, float]]:
     segmenter = build_segmenter(PRESETS["fast"], 1, 0)
     before = torch.get_num_threads()
     try:
-        candidates = _gpu_profiles() if torch.cuda.is_available() else _cpu_profiles()
+        candidates = _gpu_profiles() if torch.cuda.is_available() else cpu_profiles()
         measured = {profile: seconds_per_tile(segmenter, profile) for profile in candidates}
     finally:
         torch.set_num_threads(before)
     chosen = _pick(measured)
     if chosen.device != "cpu":
         chosen = replace(chosen, flips=_GPU_FLIPS)
-    names = {f"{p.precision} x{p.threads} /{p.batch}": round(s, 5) for p, s in measured.items()}
-    return chosen, names
+    return chosen, {_name(p): round(s, 5) for p, s in measured.items()}
+
+
+def _name(profile: Profile) -> str:
+    """As in :func:`calibrate`."""
+    return f"{profile.precision} x{profile.threads} /{profile.batch} |{profile.parallel}"
 
 
 def _gpu_profiles() -> list[Profile]:
@@ -215,23 +232,26 @@ def _gpu_profiles() -> list[Profile]:
     ]
 
 
-def _cpu_profiles() -> list[Profile]:
+def cpu_profiles() -> list[Profile]:
+    """What is worth measuring: all cores or half, for one tile, for two, or for one tile each."""
     cores = available_cores()
     precisions: tuple[Precision, ...] = ("fp32", "bf16") if has_cpu_bf16() else ("fp32",)
+    ways = {(max(1, cores // 2), 1, 1), (cores, 1, 1), (cores, 2, 1), (1, 1, cores)}
+    if cores >= _MANY_CORES:
+        ways.add((2, 1, cores // 2))
     return [
-        Profile(precision=precision, threads=threads, batch=batch)
-        for threads in sorted({max(1, cores // 2), cores})
+        Profile(precision=precision, threads=threads, batch=batch, parallel=parallel)
+        for threads, batch, parallel in sorted(ways)
         for precision in precisions
-        for batch in _CPU_BATCHES
     ]
 
 
 def _pick(measured: dict[Profile, float]) -> Profile:
-    """The fastest; few threads, small batches and exact arithmetic win close calls."""
+    """The fastest; few cores, small batches and exact arithmetic win close calls."""
 
     def cost(profile: Profile) -> float:
         worth = _WORTH_BF16 if profile.precision == "bf16" else 1.0
-        for field in ("threads", "batch"):
+        for field in ("cores", "batch"):
             if getattr(profile, field) > min(getattr(p, field) for p in measured):
                 worth *= _WORTH_MORE
         return measured[profile] * worth
@@ -244,6 +264,7 @@ def seconds_per_tile(segmenter: Segmenter, profile: Profile, repeats: int = 3) -
     import numpy as np
 
     from napari_genselfdiff.prediction.network import Network
+    from napari_genselfdiff.prediction.side_by_side import side_by_side
 
     network = Network(segmenter, profile)
     tiles = np.full((profile.batch, _TILE, _TILE, 3), 200, np.uint8)
@@ -251,8 +272,9 @@ def seconds_per_tile(segmenter: Segmenter, profile: Profile, repeats: int = 3) -
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
-        network(tiles)
-        times.append((time.perf_counter() - start) / profile.batch)
+        for _ in side_by_side(network, [tiles] * profile.parallel, profile.parallel):
+            pass
+        times.append((time.perf_counter() - start) / (profile.batch * profile.parallel))
     return min(times)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,7 +9,9 @@ import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, JobFailedError
 from napari_genselfdiff.prediction.answers import Readable, TileAnswer, TileReader, assemble
+from napari_genselfdiff.prediction.asking import answers_for
 from napari_genselfdiff.prediction.confidence import object_confidences, unsure
+from napari_genselfdiff.prediction.stopwatch import Stopwatch
 from napari_genselfdiff.prediction.tiles import Tile, model_downsample
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.window import Window
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.prediction.cache import Shelf
-    from napari_genselfdiff.prediction.network import Network
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import ModelCard
 
@@ -96,29 +96,6 @@ class RegionDone:
     confidences: NDArray[np.float64] | None = None
 
 
-class Stopwatch:
-    """Adds up the time spent on each step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._started = self._last = time.perf_counter()
-
-    def lap(self, step: str) -> None:
-        """Add the time since the last lap to a step."""
-        now = time.perf_counter()
-        self.seconds[step] = self.seconds.get(step, 0.0) + now - self._last
-        self._last = now
-
-    def skip(self) -> None:
-        """Leave out the time since the last lap (somebody else's)."""
-        self._last = time.perf_counter()
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return time.perf_counter() - self._started
-
-
 def predict_region(
     slide: Readable,
     model: CarriesCard,
@@ -163,7 +140,7 @@ def predict_region(
     watch.lap("prepare")
     if should_stop():
         return
-    for fresh in _answers(tiles, reader, network, profile.batch, shelf, watch):
+    for fresh in answers_for(tiles, reader, network, profile, shelf, watch):
         for answer in fresh:
             answers.append(answer)
             eta = watch.elapsed / len(answers) * (len(tiles) - len(answers))
@@ -301,12 +278,6 @@ def renumbered(objects: NDArray[np.uint32]) -> NDArray[np.uint32]:
     return renamed
 
 
-def batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
-    """Tiles in the given order, ``size`` at a time."""
-    for start in range(0, len(tiles), size):
-        yield tiles[start : start + size]
-
-
 def _on_grid(slide: Readable, region0: Region, downsample: float) -> Region:
     inside = region0.clipped(slide.shape)
     if inside is None:
@@ -321,39 +292,6 @@ def _on_grid(slide: Readable, region0: Region, downsample: float) -> Region:
             f"than {MAX_REGION_PIXELS / 1e6:g} million; zoom in, or segment the whole slide"
         )
     return region
-
-
-def _answers(
-    tiles: list[Tile],
-    reader: TileReader,
-    network: Network,
-    batch: int,
-    shelf: Shelf | None,
-    watch: Stopwatch,
-) -> Iterator[list[TileAnswer]]:
-    """Answers for tiles, those known already first, each group in the given order."""
-    missing = []
-    for tile in tiles:
-        known = None if shelf is None else shelf.get(tile)
-        watch.lap("read")
-        if known is None:
-            missing.append(tile)
-        else:
-            decided = reader.decide([tile], known)
-            watch.lap("instances")
-            yield decided
-    for some in batches(missing, batch):
-        pixels = reader.read(some)
-        watch.lap("read")
-        found = network(pixels)
-        watch.lap("network")
-        for number, tile in enumerate(some):
-            if shelf is not None:
-                shelf.put(tile, found, number)
-        watch.lap("keep")
-        decided = reader.decide(some, found)
-        watch.lap("instances")
-        yield decided
 
 
 def _preview(

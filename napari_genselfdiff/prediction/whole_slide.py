@@ -16,15 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_genselfdiff.prediction.answers import TileAnswer, TileReader, objects_of
+from napari_genselfdiff.prediction.asking import batches
 from napari_genselfdiff.prediction.confidence import object_confidences
 from napari_genselfdiff.prediction.packing import TileCodec
-from napari_genselfdiff.prediction.region import (
-    RegionDone,
-    Stopwatch,
-    batches,
-    renumbered,
-    to_store_window,
-)
+from napari_genselfdiff.prediction.region import RegionDone, renumbered, to_store_window
+from napari_genselfdiff.prediction.stopwatch import Stopwatch
 from napari_genselfdiff.prediction.tiles import ScaleChoice, Tile, model_downsample, tile_at
 from napari_genselfdiff.slides.geometry import Region
 

@@ -22,7 +22,7 @@ from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 
 PLACE = Region(600, 70, 300, 420)
-PROFILE = Profile(threads=1)
+PROFILE = Profile(threads=1, parallel=2)
 
 
 def _predict_in_a_session(slide: Path, home: Path) -> str:

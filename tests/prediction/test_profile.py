@@ -11,7 +11,7 @@ from napari_genselfdiff.prediction.profile import Profile, default_profile, read
 
 
 def test_a_profile_survives_json() -> None:
-    profile = Profile(device="cuda:1", precision="bf16", threads=3, batch=16)
+    profile = Profile(device="cuda:1", precision="bf16", threads=3, batch=16, parallel=2)
     assert Profile.from_dict(json.loads(json.dumps(profile.to_dict()))) == profile
 
 
@@ -23,6 +23,7 @@ def test_a_profile_survives_json() -> None:
         ({"precision": "int8"}, "precision 'int8'"),
         ({"threads": 0}, "threads 0"),
         ({"batch": True}, "batch True"),
+        ({"parallel": 0}, "parallel 0"),
         ({"speed": 1}, "no setting speed"),
         ([1], "mapping"),
     ],
@@ -54,6 +55,20 @@ def test_a_stored_profile_of_no_use_is_measured_again(
     assert default_profile() == Profile(threads=3)
 
 
+def test_a_profile_of_an_older_version_is_measured_again_and_can_still_be_given(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "calibrate", lambda: (Profile(parallel=2), {}))
+    path = home / "profile.json"
+    module.write_profile(path, Profile(threads=2), module.describe_machine(), {})
+    old = json.loads(path.read_text())
+    old["schema"] = 1
+    del old["profile"]["parallel"]
+    path.write_text(json.dumps(old))
+    assert read_profile(path) == Profile(threads=2)
+    assert default_profile() == Profile(parallel=2)
+
+
 def test_a_folder_that_cannot_be_written_does_not_stop_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,6 +83,9 @@ def test_exact_arithmetic_and_few_threads_win_close_calls() -> None:
     assert module._pick({exact: 1.30, half: 1.0}) == half
     assert module._pick({exact: 1.0, Profile(threads=4): 0.97}) == exact
     assert module._pick({exact: 1.0, Profile(threads=4): 0.6}) == Profile(threads=4)
+    aside = Profile(threads=1, parallel=2)
+    assert module._pick({exact: 1.0, aside: 0.99}) == aside
+    assert module._pick({Profile(): 1.0, aside: 0.97}) == Profile()
 
 
 def test_calibration_measures_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

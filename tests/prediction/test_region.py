@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_genselfdiff.annotation.window import MODEL
-from napari_genselfdiff.backbone.heads import build_segmenter
+from napari_genselfdiff.backbone.heads import SegmentationOutput, build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.prediction.answers import TileReader, assemble
@@ -128,14 +129,44 @@ def test_tiles_together_answer_as_one_by_one(slide: Picture, whole: RegionDone, 
     assert (done.classes == whole.classes).mean() > 0.999
 
 
-def test_a_real_network_gives_equal_bytes_twice(slide: Picture) -> None:
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_a_real_network_gives_equal_bytes_twice(slide: Picture, parallel: int) -> None:
+    """Side by side or one after the other: the labels do not depend on it."""
     config = replace(PRESETS["fast"], dims=(8, 16), init_dim=8, attention=("none", "linear"))
     model = StandIn(make_card(), build_segmenter(config, 1, 0))
     first, again = (
-        segment_region(slide, model, Region(10, 20, 100, 150), PROFILE) for _ in range(2)
+        segment_region(slide, model, Region(10, 20, 200, 250), profile)
+        for profile in (PROFILE, replace(PROFILE, parallel=parallel))
     )
     assert first.classes.tobytes() == again.classes.tobytes()
     assert first.confidence.tobytes() == again.confidence.tobytes()
+    assert first.objects is not None
+    assert again.objects is not None
+    assert first.objects.tobytes() == again.objects.tobytes()
+
+
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_stopping_ends_without_labels(slide: Picture, parallel: int) -> None:
+    begun: list[int] = []
+
+    class Counted(Darkness):
+        def forward(self, x: Tensor) -> SegmentationOutput:
+            begun.append(len(x))
+            return super().forward(x)
+
+    profile, stop = Profile(parallel=parallel), iter([False, False, True])
+    found = list(
+        predict_region(
+            slide,
+            MODEL_1,
+            Counted(),  # type: ignore[arg-type]
+            Region(0, 0, 330, 360),
+            profile,
+            should_stop=lambda: next(stop),
+        )
+    )
+    assert not any(isinstance(step, RegionDone) for step in found)
+    assert 1 <= len(begun) <= 2 + parallel
 
 
 def test_stopping_ends_before_the_next_tile(slide: Picture) -> None:
