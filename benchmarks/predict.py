@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from napari_genselfdiff.prediction.network import Network
 from napari_genselfdiff.prediction.profile import (
     Profile,
     available_cores,
+    cpu_profiles,
     has_cpu_bf16,
     seconds_per_tile,
 )
@@ -118,9 +119,14 @@ def cpu_profile(precision: str) -> Profile:
     return Profile(precision=precision, threads=available_cores(), batch=1)  # type: ignore[arg-type]
 
 
+def together(precision: str) -> Profile:
+    """With all threads at the same tiles, two at once."""
+    return Profile(precision=precision, threads=available_cores(), batch=2)  # type: ignore[arg-type]
+
+
 def measured_profile(precision: str, segmenter: Segmenter) -> Profile:
-    """With as many tiles at once as are fastest here, as a user's profile is measured."""
-    found = [replace(cpu_profile(precision), batch=batch) for batch in (1, 2)]
+    """The fastest of those that a user's profile is chosen from."""
+    found = [profile for profile in cpu_profiles() if profile.precision == precision]
     return min(found, key=lambda profile: seconds_per_tile(segmenter, profile))
 
 
@@ -154,28 +160,34 @@ def one_thread_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[
 def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) -> list[Row]:
     """1024² from the file to labels (and, ours only, objects), read and decided anew each time.
 
-    ``..._read`` and so on tell where our time went, ``..._batch`` how many tiles were run at once.
+    ``..._read`` and so on tell where our time went; ``..._batch``, ``..._threads`` and
+    ``..._parallel`` how many tiles were run at once, on how many threads, and that how often side
+    by side. ``..._together`` is the same region with all threads at the same two tiles.
     """
     segmenter = model.load()
     spent: dict[str, list[dict[str, float]]] = {}
-    batches: list[Row] = []
+    ways: list[Row] = []
     cases: dict[str, Case] = {"official": timed(lambda: official_region(official, slide, VIEW))}
     for precision in precisions():
         name, profile = f"region1024_{precision}_cpu", measured_profile(precision, segmenter)
         steps = spent.setdefault(name, [])
-        batches.append(Row(f"{name}_batch", profile.batch, "tiles"))
+        for what, unit in (("batch", "tiles"), ("threads", "threads"), ("parallel", "batches")):
+            ways.append(Row(f"{name}_{what}", getattr(profile, what), unit))
 
         def ours(steps: list[dict[str, float]] = steps, profile: Profile = profile) -> None:
             done = segment_region(slide, model, VIEW, profile, segmenter=segmenter)
             steps.append(done.seconds)
 
         cases[name] = timed(ours)
+        cases[f"region1024_{precision}_together"] = timed(
+            partial(segment_region, slide, model, VIEW, together(precision), segmenter=segmenter)
+        )
     rows = rows_of(in_turns(cases, rounds, warm=False), "s", "region")
     for name, steps in spent.items():
         for step in ("read", "network", "instances", "confidence"):
             values = [seconds[step] for seconds in steps]
             rows.append(Row(f"{name}_{step}", statistics.median(values), "s", n=len(values)))
-    return rows + batches
+    return rows + ways
 
 
 def region_one_thread_rows(
@@ -202,7 +214,7 @@ def region_one_thread_rows(
 
 def first_pixels_row(model: Model, slide: Slide, rounds: int) -> Row:
     """From Predict to the first tile on screen, the network read from disk within."""
-    profile = cpu_profile(precisions()[-1])
+    profile = measured_profile(precisions()[-1], model.load())
 
     def call() -> None:
         network = read_model(model.path).load()

@@ -2,10 +2,14 @@
 
 A timer asks to be called every few milliseconds; how late it comes is how long the event loop was
 busy. Time spent adding and removing layers and in GL drawing (software, under a virtual screen) is
-taken out of a gap and reported apart, and so are the gaps until both workers have started. The rows
+taken out of a gap and reported apart, and so are the gaps until both workers have started. GL
+drawing is of two parts: ``drawing``, which napari asks for, and ``flush``, in which Qt waits for
+the picture and hands it to the screen; of the latter only the waiting is taken out. The rows
 ``window_gap_cpu_...`` count the processor time of the window's thread only, which neighbours on the
-machine cannot stretch. ``--profile`` also prints the ten turns that took most processor time, and
-what ran in them; looking that closely takes time itself, so its gaps are not those to quote.
+machine cannot stretch, ``..._no_core_...`` the time it could have run and had no core, and
+``..._blocked_...`` the rest, which is mostly waiting for the timer itself. ``--profile`` also
+prints the ten longest turns, and what ran in them; looking that closely takes time itself, so its
+gaps are not those to quote.
 """
 
 from __future__ import annotations
@@ -39,10 +43,15 @@ Gaps = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Turn:
-    """A turn of the event loop, in milliseconds, and what was seen in it, most often first."""
+    """A turn of the event loop, in milliseconds, and what was seen in it, most often first.
+
+    ``waited`` is the time the window's thread was ready to run and had no core. What is left of
+    ``wall`` it was blocked: by Python's lock, the screen, the disk.
+    """
 
     wall: float
     cpu: float
+    waited: float
     apart: dict[str, float]
     seen: list[tuple[str, int]]
 
@@ -99,7 +108,9 @@ class Meter:
         self._watcher = watcher
         self._apart: dict[str, float] = {}
         self._is_apart = False
+        self._idle_apart = self._idle_own = 0.0
         self._last, self._last_cpu = time.perf_counter(), time.thread_time()
+        self._last_waited = seconds_without_core()
         self._timer = QTimer()
         self._timer.setTimerType(Qt.TimerType.PreciseTimer)
         self._timer.timeout.connect(self._beat)
@@ -111,29 +122,68 @@ class Meter:
         if self._is_apart:
             yield
             return
-        start, cpu = time.perf_counter(), time.thread_time()
+        start, cpu, waited = time.perf_counter(), time.thread_time(), seconds_without_core()
+        idle = self._idle()
         self._is_apart = True
         try:
             yield
         finally:
             spent = time.perf_counter() - start
             self._is_apart = False
+            self._idle_apart += self._idle() - idle
             self._apart[kind] = self._apart.get(kind, 0.0) + spent
             self._last_cpu += time.thread_time() - cpu
+            self._last_waited += seconds_without_core() - waited
             self.gaps[kind].append(1e3 * spent)
 
+    @contextmanager
+    def flushing(self) -> Iterator[None]:
+        """Take out the time in which the thread waits for GL and the screen, not its work."""
+        idle, own = self._idle(), self._idle_own
+        try:
+            yield
+        finally:
+            spent = max(0.0, self._idle() - idle - (self._idle_own - own))
+            self._apart["flush"] = self._apart.get("flush", 0.0) + spent
+            self.gaps["flush"].append(1e3 * spent)
+
+    @contextmanager
+    def painting(self) -> Iterator[None]:
+        """Leave in what Python code waits for while it paints."""
+        idle = self._idle()
+        try:
+            yield
+        finally:
+            self._idle_own += self._idle() - idle
+
+    def _idle(self) -> float:
+        """How long this thread neither ran nor could have run, what is apart already left out."""
+        busy = time.thread_time() + seconds_without_core()
+        return time.perf_counter() - busy - self._idle_apart
+
     def _beat(self) -> None:
-        now, cpu = time.perf_counter(), time.thread_time()
+        now, cpu, waited = time.perf_counter(), time.thread_time(), seconds_without_core()
         wall = 1e3 * (now - self._last - sum(self._apart.values()))
         busy = 1e3 * (cpu - self._last_cpu)
+        ready = 1e3 * (waited - self._last_waited)
         self.gaps[self.phase].append(wall)
         self.gaps[f"{self.phase}_cpu"].append(busy)
+        self.gaps[f"{self.phase}_waited"].append(ready)
+        self.gaps[f"{self.phase}_blocked"].append(max(0.0, wall - busy - ready))
         if self._watcher is not None:
             seen = self._watcher.take()
             if self.phase == "work":
                 apart = {kind: 1e3 * spent for kind, spent in self._apart.items()}
-                self.turns.append(Turn(wall, busy, apart, seen))
-        self._apart, self._last, self._last_cpu = {}, now, cpu
+                self.turns.append(Turn(wall, busy, ready, apart, seen))
+        self._apart, self._last, self._last_cpu, self._last_waited = {}, now, cpu, waited
+
+
+def seconds_without_core() -> float:
+    """How long this thread was ready to run without a core to run on; 0 where nobody says."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
 
 
 def watch_layers_and_drawing(viewer: Any, meter: Meter) -> None:
@@ -151,6 +201,27 @@ def watch_layers_and_drawing(viewer: Any, meter: Meter) -> None:
     viewer.layers.remove = timed(viewer.layers.remove, "layers")
     canvas = viewer.window._qt_viewer.canvas._scene_canvas
     canvas._draw_scene = timed(canvas._draw_scene, "drawing")
+    _watch_flushes(viewer, meter)
+
+
+def _watch_flushes(viewer: Any, meter: Meter) -> None:
+    """Software GL draws on threads of its own; whoever flushes the window waits for them."""
+    from qtpy.QtCore import QEvent
+
+    window, native = viewer.window._qt_window, viewer.window._qt_viewer.canvas.native
+    on_event, paint = window.event, native.paintGL
+
+    def event(what: Any) -> bool:
+        if what.type() != QEvent.Type.UpdateRequest:
+            return bool(on_event(what))
+        with meter.flushing():
+            return bool(on_event(what))
+
+    def painted() -> None:
+        with meter.painting():
+            paint()
+
+    window.event, native.paintGL = event, painted
 
 
 def work_at_once(seconds: float, *, profile: bool = False) -> Meter:
@@ -208,9 +279,18 @@ def _pan(hand: Any, seconds: float) -> None:
         for _ in range(15):
             _, y, x = camera.center
             camera.center = (0.0, y + 4 * np.sin(angle), x + 4 * np.cos(angle))
-            hand.rest(0.03)
-        hand.rest(1.0)
+            _turn_for(0.03)
+        _turn_for(1.0)
         turn += 1
+
+
+def _turn_for(seconds: float) -> None:
+    """Let the event loop turn by itself, as in the real program: no pauses in between."""
+    from qtpy.QtCore import QEventLoop, QTimer
+
+    loop = QEventLoop()
+    QTimer.singleShot(round(1000 * seconds), loop.quit)
+    loop.exec()
 
 
 def gap_rows(seconds: float) -> list[Row]:
@@ -220,7 +300,9 @@ def gap_rows(seconds: float) -> list[Row]:
 
 def _rows(gaps: Gaps) -> list[Row]:
     names = {"work": "window_gap", "layers": "window_layers", "drawing": "window_drawing"}
+    names["flush"] = "window_flush"
     names |= {"start": "window_first_start", "work_cpu": "window_gap_cpu"}
+    names |= {"work_waited": "window_gap_no_core", "work_blocked": "window_gap_blocked"}
     rows = []
     for kind, name in names.items():
         values = np.array(gaps.get(kind) or [0.0])
@@ -230,14 +312,15 @@ def _rows(gaps: Gaps) -> list[Row]:
 
 
 def show_turns(turns: list[Turn]) -> None:
-    """Print the turns that took most processor time, and what ran in them."""
+    """Print the longest turns, and what ran in them."""
     table = Table(title="longest turns, ms", show_lines=True)
-    for column in ("processor", "wall", "apart", "seen (looks)"):
+    for column in ("wall", "processor", "no core", "blocked", "apart", "seen (looks)"):
         table.add_column(column)
-    for turn in sorted(turns, key=lambda turn: -turn.cpu)[:SHOWN]:
+    for turn in sorted(turns, key=lambda turn: -turn.wall)[:SHOWN]:
         apart = ", ".join(f"{kind} {spent:.0f}" for kind, spent in turn.apart.items())
         seen = "\n".join(f"{count:3d} {what}" for what, count in turn.seen)
-        table.add_row(f"{turn.cpu:.0f}", f"{turn.wall:.0f}", apart, seen)
+        spent = turn.wall, turn.cpu, turn.waited, turn.wall - turn.cpu - turn.waited
+        table.add_row(*(f"{ms:.0f}" for ms in spent), apart, seen)
     Console(width=170).print(table)
 
 
