@@ -144,9 +144,11 @@ class SlideSegmenting:
         session = self._session
         if self._running is not None:
             raise ConfigError("the slide is being segmented already")
-        session.open_store()
+        _, store = session.open_store()
         profile, number = for_many_workers(self._profile(), None)
-        request = self._request(session.open_model(), profile)
+        model = session.open_model()
+        store.take_over_classes(model.card.task)
+        request = self._request(model, profile)
         if request.unfinished() is not None:
             raise ConfigError("a run of this slide was interrupted: go on with it, or discard it")
         same = self.tissue if self.tissue is not None and not self._is_looking else None

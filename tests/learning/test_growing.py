@@ -23,6 +23,7 @@ from napari_genselfdiff.learning.growing import (
     Growing,
     find_homes,
     grown,
+    joined,
     left_open,
     older,
     wanted_task,
@@ -154,6 +155,23 @@ class TestWantedTask:
         tile = replace(two_kinds(1), classes=(two_kinds(1).classes == 2).astype(np.uint8) * 3)
         with pytest.raises(ConfigError, match="same name"):
             wanted_task(BOTH, theirs, {}, [tile])
+
+
+class TestJoined:
+    """Several slides, each with classes of its own."""
+
+    def test_all_classes_come_together(self) -> None:
+        cell = tiny.NUCLEI.classes[0].model_copy(update={"name": "Cell"})
+        renamed = tiny.NUCLEI.model_copy(update={"classes": (cell,)})
+        both = joined(tiny.NUCLEI, [renamed, BOTH])
+        assert [spec.name for spec in both.classes] == ["Cell", "Plasma cell"]
+        assert joined(tiny.NUCLEI, []) == tiny.NUCLEI
+
+    def test_one_number_for_two_new_classes_is_refused(self) -> None:
+        mitosis = BROWN.model_copy(update={"name": "Mitosis"})
+        other = tiny.NUCLEI.model_copy(update={"classes": (*tiny.NUCLEI.classes, mitosis)})
+        with pytest.raises(ConfigError, match="Mitosis, Plasma cell"):
+            joined(tiny.NUCLEI, [BOTH, other])
 
 
 class TestOlderLabels:
