@@ -25,21 +25,20 @@ def perimeters(codes: Codes, n: int) -> Values:
     there. Border pixels count 1, √2 or (1 + √2)/2, by which of their neighbours are border pixels
     of the same object.
     """
-    framed = np.pad(codes, 1)
-    border = np.zeros_like(framed, bool)
-    inner = border[1:-1, 1:-1]
-    for dy, dx in ((0, 1), (1, 0), (0, -1), (-1, 0)):
-        inner |= codes != _shifted(framed, dy, dx)
-    inner &= codes > 0
-    marked = np.where(border, framed, 0)
-    rows, columns = np.nonzero(inner)
-    own = codes[rows, columns]
-    kind = np.ones(len(rows), np.intp)
-    for dy in (-1, 0, 1):
-        for dx in (-1, 0, 1):
-            if dy or dx:
-                same = marked[rows + 1 + dy, columns + 1 + dx] == own
-                kind += same * (10 if dy and dx else 2)
+    framed = np.pad(codes.astype(np.int32), 1)
+    flat, row = framed.ravel(), framed.shape[1]
+    at = np.flatnonzero(flat)
+    own = flat[at]
+    inside = np.ones(len(at), bool)
+    for step in (1, row, -1, -row):
+        inside &= flat[at + step] == own
+    at, own = at[~inside], own[~inside]
+    marked = np.zeros_like(flat)
+    marked[at] = own
+    kind = np.ones(len(at), np.intp)
+    for step, weight in ((1, 2), (row, 2), (row + 1, 10), (row - 1, 10)):
+        kind += weight * (marked[at + step] == own)
+        kind += weight * (marked[at - step] == own)
     lengths = np.zeros(50)
     lengths[list(_STRAIGHT)] = 1.0
     lengths[list(_SLANTED)] = np.sqrt(2)
@@ -85,7 +84,3 @@ def stain_densities(rgb: NDArray[np.uint8], codes: Codes, n: int) -> tuple[Value
     pixels = np.maximum(np.bincount(of, minlength=n), 1)
     haematoxylin, eosin = (np.bincount(of, stains[:, i], n) / pixels for i in (0, 1))
     return haematoxylin, eosin
-
-
-def _shifted(framed: Codes, dy: int, dx: int) -> Codes:
-    return framed[1 + dy : framed.shape[0] - 1 + dy, 1 + dx : framed.shape[1] - 1 + dx]

@@ -229,7 +229,7 @@ class MeasureBlock(Block):
         self.body.addWidget(self.spread)
 
 
-def _choice(tip: str, on_chosen: Callable[[int], object]) -> QComboBox:
+def _choice(tip: str, on_chosen: Callable[[int], None]) -> QComboBox:
     """A box to choose from; keys stay the viewer's."""
     box = QComboBox()
     box.setToolTip(tip)

@@ -72,6 +72,7 @@ class ObjectView(QTableView):
         )
         for corner in self.findChildren(QAbstractButton):  # Qt's own, at the upper left
             corner.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            corner.setToolTip("A line an object")
         if rows is not None:
             rows.hide()
             rows.setDefaultSectionSize(_ROW)

@@ -75,7 +75,7 @@ class RoiOutlines:
         window = getattr(self._viewer, "window", None)
         if window is None:
             return False
-        from vispy.scene.visuals import Line, Text
+        from vispy.scene.visuals import Line, Text  # type: ignore[import-untyped]
 
         scene = window._qt_viewer.canvas.view.scene
         self._lines = [

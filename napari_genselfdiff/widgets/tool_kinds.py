@@ -51,11 +51,11 @@ HANDLING: Final[dict[Tool, Handling]] = {
     "polygon": Handling("corners"),
     "lasso": Handling("line"),
     "cut": Handling("line"),
+    "roi": Handling("corners", edits=False),
     "split": Handling("line", objects_only=True),
     "merge": Handling("line", objects_only=True),
     "delete": Handling("click", objects_only=True),
     "holes": Handling("click", objects_only=True),
     "smooth": Handling("click", objects_only=True),
     "class": Handling("click", objects_only=True),
-    "roi": Handling("corners", edits=False),
 }

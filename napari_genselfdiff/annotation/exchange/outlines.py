@@ -112,7 +112,7 @@ def rasterize(rings: Sequence[Ring], y: int, x: int, shape: tuple[int, int]) -> 
     return fill(ring_edges(rings), y, x, shape)
 
 
-def ring_edges(rings: Sequence[Ring]) -> Ring:
+def ring_edges(rings: Sequence[NDArray[Any]]) -> Ring:
     """Edges (x, y, x, y) of closed rings, (n, 4), for :func:`fill`."""
     rings = [ring for ring in rings if len(ring)]
     if not rings:
