@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Decision = Literal["better", "not_better", "too_little"]
+Problem = Literal["", "gains", "spoils", "forgets"]  # it gains too little, and so on
 
 ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
 FEWEST_BLOCKS = 3
@@ -163,17 +164,22 @@ def judge(
     gains = change_interval(*judged, seed)
     value = (judged[0].mean_dice(), judged[1].mean_dice())
     is_more = value[1] - value[0] > least if least else value[1] > value[0]
-    fell = not is_more or (by is not None and by.net <= 0)
-    forgets = kept is not None and kept[2] <= -ALLOWED_LOSS
+    problem: Problem = ""
+    if not is_more:
+        problem = "gains"
+    elif by is not None and by.net <= 0:
+        problem = "spoils"
+    elif kept is not None and kept[2] <= -ALLOWED_LOSS:
+        problem = "forgets"
     decision: Decision = "better"
     if blocks < FEWEST_BLOCKS or unseen:
         decision = "too_little"
-    elif fell or forgets or any(dice < FOUND for dice in found.values()):
+    elif problem or any(dice < FOUND for dice in found.values()):
         decision = "not_better"
     if fresh:
         sentence = _sentence_of_new_classes(decision, value, kept, found, unseen)
     else:
-        sentence = _sentence(decision, value, kept, blocks)
+        sentence = _sentence(decision, value, kept, blocks, problem)
     return Verdict(decision, sentence, *value, gains, by_class, kept, blocks)
 
 
@@ -266,6 +272,7 @@ def _sentence(
     value: tuple[float, float],
     kept: tuple[float, float, float] | None,
     blocks: int,
+    problem: Problem,
 ) -> str:
     aside = f"on corrections kept aside, Dice {from_to(*value)}"
     known = "" if kept is None else f"; on tissue it knew before, {from_to(*kept[:2])}"
@@ -273,8 +280,14 @@ def _sentence(
         return _too_little(blocks, f"{aside}{known}")
     if decision == "better":
         return f"Better: {aside}{known}."
-    if value[1] <= value[0]:
-        return f"Not better: {aside}{known}. The old model stays; more corrections would help."
+    if problem == "gains":
+        few = " That is less than a point." if value[1] > value[0] else ""
+        return f"Not better: {aside}{known}.{few} The old model stays; more corrections would help."
+    if problem == "spoils":
+        return (
+            f"Not better: {aside}, but as much of what you accepted gets wrong{known}. The old "
+            "model stays; more corrections would help."
+        )
     return (
         f"Not better: {aside}, but it forgets{known}. The old model stays; corrections that are "
         "more alike, or a longer refine, would help."

@@ -140,7 +140,8 @@ class ResultCard(QFrame):
 def numbers(outcome: Outcome) -> str:
     """Dice of every class, old to new, with the interval of the gain."""
     verdict = outcome.result.verdict
-    lines = [f"{name}: Dice {from_to(*pair)}" for name, pair in verdict.classes.items()]
+    what = "Dice, with what you accepted," if "corrected" in verdict.right else "Dice"
+    lines = [f"{name}: {what} {from_to(*pair)}" for name, pair in verdict.classes.items()]
     low, high = verdict.interval
     lines.append(f"Gain {verdict.new - verdict.old:+.2f} (95 % between {low:+.2f} and {high:+.2f})")
     places = {"corrected": "Where you corrected", "accepted": "Where you accepted"}

@@ -167,7 +167,11 @@ class TestByHand:
         assert [verdict.old, verdict.new] == pytest.approx([0.4, 0.5])
 
     def test_less_than_a_point_is_chance(self) -> None:
-        assert self.judged(0.005).decision == "not_better"
+        verdict = self.judged(0.005)
+        assert verdict.decision == "not_better"
+        assert "less than a point" in verdict.sentence
 
     def test_what_was_accepted_may_not_lose_more_than_is_gained(self) -> None:
-        assert self.judged(0.1, corrected=0.05, accepted=-0.1).decision == "not_better"
+        verdict = self.judged(0.1, corrected=0.05, accepted=-0.1)
+        assert verdict.decision == "not_better"
+        assert "what you accepted" in verdict.sentence
