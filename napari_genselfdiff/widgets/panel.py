@@ -13,6 +13,7 @@ from napari_genselfdiff.widgets.aside_card import AsideCard
 from napari_genselfdiff.widgets.controller import Controller
 from napari_genselfdiff.widgets.correct_block import CorrectBlock
 from napari_genselfdiff.widgets.keys import Keys
+from napari_genselfdiff.widgets.loading_ahead import load_ahead
 from napari_genselfdiff.widgets.look import GAP, WIDTH
 from napari_genselfdiff.widgets.measure_block import MeasureBlock
 from napari_genselfdiff.widgets.predict_block import PredictBlock
@@ -48,6 +49,7 @@ class AnnotateSlide(QWidget):
     def __init__(self, napari_viewer: Viewer, session: Session | None = None) -> None:
         super().__init__()
         self.setObjectName("genselfdiff-annotate-slide")
+        load_ahead()
         self.session = Session() if session is None else session
         self.controller = Controller(napari_viewer, self.session)
         self._keys = Keys(napari_viewer, self.controller)
