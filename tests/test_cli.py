@@ -16,7 +16,7 @@ from napari_genselfdiff.cli import app
 from napari_genselfdiff.samples import sample_path
 
 COMMANDS = ("doctor", "info", "demo", "segment", "refine", "pretrain", "finetune", "evaluate")
-EXCHANGE = ("export", "import", "models")
+EXCHANGE = ("export", "import", "measure", "models")
 
 
 def test_every_command_explains_itself() -> None:
