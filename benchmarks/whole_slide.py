@@ -30,8 +30,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from report import Row, finish
 from synthetic_slides import write_dense, write_sparse
 
-from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 from napari_genselfdiff.annotation.store import AnnotationStore
+from napari_genselfdiff.commands.slide_job import write_shapes
 from napari_genselfdiff.engine.headless import SlideOutcome, segment_whole
 from napari_genselfdiff.engine.slide_request import SlideRequest
 from napari_genselfdiff.engine.slide_tasks import work
@@ -76,7 +76,7 @@ def segment(
             done = segment_whole(request, lambda _plan: workers())
             if geojson:
                 begun = time.perf_counter()
-                write_geojson(store, task.name, folder / f"{path.stem}.geojson")
+                write_shapes(store, task.name, folder / f"{path.stem}.geojson", slide)
                 done.seconds["geojson"] = time.perf_counter() - begun
     return done, time.perf_counter() - started
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 
+_BLOCKS_A_PROCESS = 8  # of an export: starting a process takes as long as some of these
+
 
 @dataclass(frozen=True, slots=True)
 class WholeSlide:
@@ -294,10 +296,22 @@ def write_shapes(
 ) -> int:
     """Write a task as QuPath GeoJSON; give the number of shapes."""
     from napari_genselfdiff.annotation.exchange.geojson import write_geojson
+    from napari_genselfdiff.annotation.exchange.parallel import write_objects
+    from napari_genselfdiff.annotation.exchange.shapes import BLOCK
+    from napari_genselfdiff.engine.workers import LocalWorkers
+    from napari_genselfdiff.prediction.profile import available_cores
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    bounds = None if slide is None else slide.bounds
-    return write_geojson(store, task, path, bounds=bounds, provenance={"model": model_hash})
+    bounds, provenance = None if slide is None else slide.bounds, {"model": model_hash}
+    blocks = len(store.annotated_blocks(task, BLOCK))
+    number = min(available_cores(), blocks // _BLOCKS_A_PROCESS)
+    if number < 2 or store.tasks[task].kind != "objects" or store.files.aside is not None:
+        return write_geojson(store, task, path, bounds=bounds, provenance=provenance)
+    workers = LocalWorkers(number, 0)
+    try:
+        return write_objects(store, task, path, workers.submit, provenance=provenance)
+    finally:
+        workers.close()
 
 
 def _shapes_path(geojson: Path, slide: Path) -> Path:

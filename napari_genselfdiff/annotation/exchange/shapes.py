@@ -99,7 +99,7 @@ def shapes(
         return
     downsample = store.downsample(task_name)
     for window, ids in whole_objects(store, task_name):
-        for shape in _objects(window, ids, measurer):
+        for shape in shapes_in(window, ids, measurer):
             if within is None or _lies_in(within, shape, downsample):
                 yield shape
 
@@ -121,20 +121,39 @@ def whole_objects(
     An object belongs to the block of its first pixel. One that reaches beyond the margin of that
     block comes at the end, in a window of its own.
     """
-    large: dict[int, Region] = {}
+    cut: dict[int, Region] = {}
     for block in store.annotated_blocks(task_name, BLOCK):
-        window = store.read(task_name, block.padded(_MARGIN))
-        ids, codes = compact(window.ids)
-        whole = counts(codes, len(ids)) >= store.object_rows(task_name, ids)[:, 1]
-        rows, columns = np.divmod(_first_pixels(codes, len(ids)), codes.shape[1])
-        rows, columns = rows + window.region.y, columns + window.region.x
-        here = (rows >= block.y) & (rows < block.y1) & (columns >= block.x) & (columns < block.x1)
-        here[0] = False
-        yield window, ids[here & whole]
-        inner = block.shifted(-window.region.y, -window.region.x).slices
-        cut = (counts(codes[inner], len(ids)) > 0) & ~whole
-        large.update(dict.fromkeys(ids[cut][ids[cut] > 0].tolist(), window.region))
-    for object_id, region in sorted(large.items()):
+        window, ids, more = objects_of_block(store, task_name, block)
+        yield window, ids
+        cut.update(more)
+    yield from large_objects(store, task_name, cut)
+
+
+def objects_of_block(
+    store: AnnotationStore, task_name: str, block: Region
+) -> tuple[Window, NDArray[np.uint32], dict[int, Region]]:
+    """Window around a block, the ids of its objects, and those that leave the window.
+
+    The last are given with the window's region, for :func:`large_objects`.
+    """
+    window = store.read(task_name, block.padded(_MARGIN))
+    ids, codes = compact(window.ids)
+    whole = counts(codes, len(ids)) >= store.object_rows(task_name, ids)[:, 1]
+    rows, columns = np.divmod(_first_pixels(codes, len(ids)), codes.shape[1])
+    rows, columns = rows + window.region.y, columns + window.region.x
+    here = (rows >= block.y) & (rows < block.y1) & (columns >= block.x) & (columns < block.x1)
+    here[0] = False
+    inner = block.shifted(-window.region.y, -window.region.x).slices
+    cut = (counts(codes[inner], len(ids)) > 0) & ~whole
+    more = dict.fromkeys(ids[cut][ids[cut] > 0].tolist(), window.region)
+    return window, ids[here & whole], more
+
+
+def large_objects(
+    store: AnnotationStore, task_name: str, cut: dict[int, Region]
+) -> Iterator[tuple[Window, NDArray[np.uint32]]]:
+    """Objects that left the windows of their blocks, each in a window of its own."""
+    for object_id, region in sorted(cut.items()):
         window = _grown(store, task_name, object_id, region)
         if not _came_with_block(window, object_id):
             yield window, np.array([object_id], np.uint32)
@@ -218,9 +237,10 @@ def _stats(window: Window, chosen: NDArray[np.uint32], measurer: Measurer | None
     )
 
 
-def _objects(
+def shapes_in(
     window: Window, chosen: NDArray[np.uint32], measurer: Measurer | None
 ) -> Iterator[Shape]:
+    """Give the chosen objects of a window, in the order of their ids."""
     if not len(chosen):
         return
     stats = _stats(window, chosen, measurer)
