@@ -267,7 +267,7 @@ def main() -> None:
         tile = slide.read(Region(VIEW.y, VIEW.x, TILE, TILE))
         rows = network_rows(official, tile, 3 if asked.quick else 12)
         rows += one_thread_rows(official, tile, 2 if asked.quick else 6)
-        rows += region_rows(official, model, slide, 1 if asked.quick else 5)
+        rows += region_rows(official, model, slide, 3 if asked.quick else 5)
         rows += region_one_thread_rows(official, model, slide, 1 if asked.quick else 3)
         rows.append(first_pixels_row(model, slide, 2 if asked.quick else 5))
         if torch.cuda.is_available():
