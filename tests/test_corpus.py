@@ -6,29 +6,34 @@ be repeated with ``-k "[17]"``. Every batch runs in a process of its own whose m
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import multiprocessing
 import resource
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from numpy.typing import NDArray
 from PIL import Image
 
 from napari_genselfdiff.annotation.exchange.incoming import import_file
-from napari_genselfdiff.errors import GenSelfDiffError
+from napari_genselfdiff.errors import GenSelfDiffError, SlideError
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import open_slide
 from tests.annotation.builders import new_store
+from tests.hostile import ATTACKS, READ, SIDE, a_million_vertices_of_a_tangle, attacks
+from tests.slides.dicom import write_dicom
 from tests.slides.scn import write_scn
 from tests.slides.test_zarr_reader import write_ome
+from tests.slides.vendors import write_bif, write_mrxs, write_ndpi, write_vms
 
-SIDE = 160
 LIMIT_S, LIMIT_BYTES = 10.0, 2 * 2**30
 DEFAULT, SLOW, BATCH = 200, 2000, 250
 
@@ -56,6 +61,7 @@ def make_seeds(folder: Path) -> list[Path]:
     for suffix in ("png", "jpg", "bmp"):
         Image.fromarray(rgb).save(folder / f"a.{suffix}")
     write_scn(folder / "a.scn", rgb[:159, :159], corner=(6, 9), glass=(201, 210), nm=300)
+    _vendors(folder, rgb)
     write_ome(folder / "a.zarr", [rgb.transpose(2, 0, 1)], "cyx")
     write_ome(folder / "b.zarr", [rgb.transpose(2, 0, 1)], "cyx", version="0.4")
     (folder / "a.geojson").write_text(json.dumps({"features": [square(i) for i in range(20)]}))
@@ -63,6 +69,20 @@ def make_seeds(folder: Path) -> list[Path]:
     element = {"type": "circle", "center": [50, 50, 0], "radius": 9, "group": "Nucleus"}
     (folder / "a.json").write_text(json.dumps({"annotation": {"elements": [element] * 20}}))
     return sorted(folder.iterdir())
+
+
+def _vendors(folder: Path, rgb: NDArray[np.uint8]) -> None:
+    """Scanner formats; those of several files in a folder each."""
+    whole = np.ascontiguousarray(rgb[:128, :128])
+    write_ndpi(folder / "a.ndpi", [rgb, np.ascontiguousarray(rgb[::2, ::2])], mpp=0.3)
+    write_bif(folder / "a.bif", [whole], tile=64, mpp=0.3)
+    for name in ("mrxs", "vms", "rle.dicom", "raw.dicom"):
+        (folder / name).mkdir()
+    write_mrxs(folder / "mrxs", [whole], tile=64, mpp=0.3)
+    write_vms(folder / "vms", whole, whole)
+    if importlib.util.find_spec("wsidicom"):
+        write_dicom(folder / "rle.dicom", [rgb], tile=(64, 64), syntax="rle")
+        write_dicom(folder / "raw.dicom", [rgb], tile=(64, 64), syntax="raw", sparse=True)
 
 
 def square(at: int) -> dict[str, Any]:
@@ -139,7 +159,7 @@ SPOILS: tuple[Spoil, ...] = (
 def spoil(seed: Path, folder: Path, number: int) -> tuple[Path, str]:
     """Copy a sound file and spoil it (of a folder, one file); the copy, and what was done."""
     rng = np.random.default_rng(number)
-    how = SPOILS[number // 16 % len(SPOILS)] if number % 3 else SPOILS[rng.integers(len(SPOILS))]
+    how = SPOILS[number // 21 % len(SPOILS)] if number % 3 else SPOILS[rng.integers(len(SPOILS))]
     copy = folder / f"{number}{seed.name}"
     target = copy
     if seed.is_dir():
@@ -170,22 +190,35 @@ def use(path: Path, store: Any) -> str:
 
 
 def look_at(path: Path) -> None:
-    with open_slide(path) as slide:
+    named = [file for kind in ("*.mrxs", "*.vms") for file in path.glob(kind)]
+    with open_slide(named[0] if named else path) as slide:
         slide.thumbnail(64)
         slide.read(Region(-5, -5, 200, 200))
         _ = slide.hash, slide.warnings
+        for name in slide.associated_names:
+            with suppress(SlideError):
+                slide.associated(name)
+        with suppress(SlideError):
+            slide.in_colors("srgb").read(Region(0, 0, 40, 40))
 
 
-def run_batch(seeds: list[Path], folder: Path, first: int, last: int, pipe: Any) -> None:
+Made = Iterable[tuple[Path, str]]
+
+
+def spoilt(seeds: list[Path], folder: Path, first: int, last: int) -> Made:
+    return (spoil(seeds[number % len(seeds)], folder, number) for number in range(first, last))
+
+
+def run_batch(
+    make: Callable[..., Made], arguments: tuple[Any, ...], folder: Path, pipe: Any
+) -> None:
     """Use each file; report what went wrong. Memory beyond the limit is refused by the system."""
-    folder.mkdir()
-    (folder / "store").mkdir()
+    (folder / "store").mkdir(parents=True)
     store = new_store(folder / "store", (SIDE, SIDE))
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, hard))
-    for number in range(first, last):
-        path, what = spoil(seeds[number % len(seeds)], folder, number)
+    for path, what in make(*arguments):
         pipe.send(("begins", what))
         began = time.process_time()
         try:
@@ -199,14 +232,16 @@ def run_batch(seeds: list[Path], folder: Path, first: int, last: int, pipe: Any)
     pipe.send(("done", ""))
 
 
-def check_batch(seeds: list[Path], folder: Path, first: int, last: int) -> dict[str, int]:
-    """Outcomes of a batch; fails at a crash, a hang, or an error that is none of ours."""
+def check_batch(
+    make: Callable[..., Made], arguments: tuple[Any, ...], folder: Path
+) -> dict[str, list[str]]:
+    """Files by outcome; fails at a crash, a hang, or an error that is none of ours."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=run_batch, args=(seeds, folder, first, last, theirs))
+    process = context.Process(target=run_batch, args=(make, arguments, folder, theirs))
     process.start()
     theirs.close()
-    outcomes: dict[str, int] = {}
+    outcomes: dict[str, list[str]] = {"imported": [], "read": [], "refused": []}
     what, wrong = "starting", []
     try:
         while True:
@@ -217,9 +252,9 @@ def check_batch(seeds: list[Path], folder: Path, first: int, last: int) -> dict[
                 break
             if kind == "begins":
                 what = text
-                continue
-            outcomes[text] = outcomes.get(text, 0) + 1
-            if text not in {"imported", "read", "refused"}:
+            elif text in outcomes:
+                outcomes[text].append(what)
+            else:
                 wrong.append(f"{what}: {text}")
     except EOFError:
         pytest.fail(f"the process died at {what}")
@@ -243,15 +278,34 @@ def test_sound_files_are_read(seeds: list[Path], tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="bounds memory as Linux does")
+on_linux = pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="bounds memory as Linux does"
+)
+
+
+@on_linux
 def test_corpus(seeds: list[Path], tmp_path: Path) -> None:
-    outcomes = check_batch(seeds, tmp_path / "batch", 0, DEFAULT)
-    assert sum(outcomes.values()) == DEFAULT
-    assert min(outcomes.get("refused", 0), outcomes.get("read", 0)) > DEFAULT // 10
+    outcomes = check_batch(spoilt, (seeds, tmp_path, 0, DEFAULT), tmp_path / "work")
+    assert sum(map(len, outcomes.values())) == DEFAULT
+    assert min(len(outcomes["refused"]), len(outcomes["read"])) > DEFAULT // 10
+
+
+@on_linux
+def test_attacks(tmp_path: Path) -> None:
+    outcomes = check_batch(attacks, (tmp_path, ATTACKS), tmp_path / "work")
+    assert {*outcomes["read"], *outcomes["imported"]} == READ
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="bounds memory as Linux does")
+@on_linux
+def test_a_million_vertices(tmp_path: Path) -> None:
+    which = (a_million_vertices_of_a_tangle,)
+    outcomes = check_batch(attacks, (tmp_path, which), tmp_path / "work")
+    assert outcomes["imported"] == ["a_million_vertices_of_a_tangle"]
+
+
+@pytest.mark.slow
+@on_linux
 @pytest.mark.parametrize("first", range(DEFAULT, DEFAULT + SLOW, BATCH))
 def test_large_corpus(seeds: list[Path], tmp_path: Path, first: int) -> None:
-    check_batch(seeds, tmp_path / "batch", first, first + BATCH)
+    check_batch(spoilt, (seeds, tmp_path, first, first + BATCH), tmp_path / "work")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 METADATA = ("zarr.json", ".zarray", ".zgroup")
 MAX_CHUNK = 2**28  # bytes decoded for one pixel; more is a mistake or an attack
+MAX_COARSEST = 2**33  # pixels of the smallest copy; an overview is made from them
 _TILE = (512, 512)
 _LOOK = 1024  # pixels a side from which white and the identity are taken
 _LEVELS = 32
@@ -82,6 +83,12 @@ def open_zarr(path: Path) -> Source:
         text = " ".join(str(error).split()) or type(error).__name__
         raise SlideError(f"{path.name} is not a usable zarr picture: {text}") from error
     levels = tuple(ZarrLevel(arrays[i], axes, cache, to_rgb, closed) for i in usable)
+    coarsest = levels[-1].shape
+    if coarsest[0] * coarsest[1] > MAX_COARSEST:
+        raise SlideError(
+            f"{path.name} has {coarsest[0]} x {coarsest[1]} pixels in its smallest copy, too many "
+            "to look at as a whole; write it with smaller copies"
+        )
     if len(usable) < len(sizes):
         missing = len(sizes) - len(usable)
         notes.append(f"smaller copies of other proportions that are left out: {missing}")

@@ -102,8 +102,7 @@ class _Reader:
             self._finish(self._region)
             self._region = None
         elif tag == "Annotation":
-            for hole in self._holes:
-                _cut(self._features, hole)
+            _cut(self._features, self._holes)
             self._ready += self._features
             self._features, self._holes = [], []
 
@@ -146,16 +145,26 @@ def ellipse(x: float, y: float, width: float, height: float) -> list[list[Any]]:
     return [[x + width * cos(a), y + height * sin(a)] for a in angles]
 
 
-def _cut(features: list[dict[str, Any]], hole: list[list[Any]]) -> None:
-    """Add a hole to the region around it; one that lies nowhere cuts nothing."""
-    for feature in features:
-        rings = feature["geometry"]["coordinates"]
-        try:
-            around = shapely.make_valid(shapely.Polygon(rings[0]))
-            inside = shapely.make_valid(shapely.Polygon(hole)).representative_point()
-            if around.contains(inside):
-                rings.append(hole)
-                return
-        # type: whatever is no ring is counted where it would be drawn
-        except (TypeError, ValueError, shapely.errors.ShapelyError):
+def _cut(features: list[dict[str, Any]], holes: list[list[list[Any]]]) -> None:
+    """Add each hole to the first region around it; one that lies nowhere cuts nothing."""
+    if not holes:
+        return
+    shells = [_polygon(feature["geometry"]["coordinates"][0]) for feature in features]
+    shapely.prepare(shells)
+    tree = shapely.STRtree(shells)
+    for hole in holes:
+        inside = _polygon(hole).representative_point()
+        if inside.is_empty:
             continue
+        for number in sorted(tree.query(inside)):
+            if shapely.contains_xy(shells[number], inside.x, inside.y):
+                features[number]["geometry"]["coordinates"].append(hole)
+                break
+
+
+def _polygon(ring: list[list[Any]]) -> shapely.Polygon:
+    """A ring as it is, crossing itself or not; empty if it is none."""
+    try:
+        return shapely.Polygon(ring)
+    except (TypeError, ValueError, shapely.errors.ShapelyError):
+        return shapely.Polygon()

@@ -31,6 +31,7 @@ _FARTHEST = 2.0**31  # no coordinate of a slide is beyond
 _BLOCK = 2048  # pixels of the grid filled at once, whole chunks
 _CLASS_KEYS = ("classification", "class", "label", "group")  # the first that is there counts
 _NUMBERS = {int, float}
+_MOST_LOOKED_AT = 100_000  # vertices of a polygon among which crossings are looked for
 ROI_MARK = "region of interest"
 _SOURCES = {"model": MODEL, "accepted": ACCEPTED, "human": HUMAN}
 
@@ -225,7 +226,7 @@ class _Reader:
     def _rings(
         self, geometry: dict[str, Any], shift: tuple[int, int]
     ) -> tuple[NDArray[np.float64], ...] | None:
-        """All rings of a geometry, repaired, in pixel corners of the grid; None to leave it out."""
+        """All rings of a geometry in pixel corners of the grid; None to leave it out."""
         kind, coordinates = geometry.get("type"), geometry.get("coordinates")
         if kind not in {"Polygon", "MultiPolygon"}:
             self.warnings["that are no polygons were left out"] += 1
@@ -262,19 +263,20 @@ class _Reader:
         return ring[:-1] if (ring[0] == ring[-1]).all() else ring
 
     def _valid(self, part: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-        """Rings of a polygon that do not cross."""
+        """Rings of a polygon that encloses anything.
+
+        Rings that cross enclose what lies inside an odd number of them, as they are filled; cutting
+        them into pieces that do not cross takes minutes for a star of 200 points.
+        """
         if not part or any(len(ring) < 3 for ring in part):
             return []
         polygon = shapely.Polygon(part[0], part[1:])
-        if polygon.is_valid:
+        if sum(map(len, part)) > _MOST_LOOKED_AT or polygon.is_valid:
             return part if polygon.area > 0 else []
+        if shapely.convex_hull(polygon).area <= 0:  # all on one line
+            return []
         self.warnings["crossed themselves and were repaired"] += 1
-        repaired = shapely.make_valid(polygon)
-        # A collection of a multipolygon and loose lines has its polygons one layer further down.
-        parts = shapely.get_parts(shapely.get_parts([repaired]))
-        pieces = [g for g in parts if g.geom_type == "Polygon"]
-        loops = [loop for g in pieces for loop in (g.exterior, *g.interiors)]
-        return [np.asarray(loop.coords)[:-1, :2] for loop in loops]
+        return part
 
     def _on_grid(self, ring: NDArray[np.float64], shift: tuple[int, int]) -> NDArray[np.float64]:
         """Ring in pixels of the grid; the slide's edge is the end of the grid's last pixel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_BYTES = 8 * 2**30  # unpacked; a slide of a million nuclei has about 1 GB
-MAX_FEATURE = 256 * 2**20  # characters of one feature
+MAX_FEATURE = 2**27  # characters of one feature, or before the first; four bytes each at most
+MAX_BLANKS = 2**26  # in a row
+_BOMB = 2**26, 200  # bytes unpacked, and how many times the packed ones, that no slide's shapes are
+_BLANKS = re.compile(r"\s*")
 _PIECE = 2**20
 _START = '"features"'
 
@@ -29,7 +33,7 @@ def read_features(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
         If the file cannot be read, is not JSON in UTF-8, or larger than anything we can hold.
     """
     with _readable(path), _binary(path) as raw:
-        text = _Text(raw, path.name)
+        text = _Text(raw, path.name, path.stat().st_size)
         about = text.open()
         while (feature := text.feature()) is not None:
             yield about, feature[0]
@@ -64,8 +68,8 @@ def _binary(path: Path) -> Iterator[BinaryIO | gzip.GzipFile]:
 class _Text:
     """The file's text, a piece at a time."""
 
-    def __init__(self, raw: BinaryIO | gzip.GzipFile, name: str) -> None:
-        self._raw, self._name = raw, name
+    def __init__(self, raw: BinaryIO | gzip.GzipFile, name: str, size: int) -> None:
+        self._raw, self._name, self._size = raw, name, size
         self._decoder = json.JSONDecoder(parse_constant=_no_constant)
         self._buffer, self._at, self._bytes = "", 0, 0
         self._rest = b""
@@ -82,6 +86,8 @@ class _Text:
         if start != "{":
             self._fail("it does not begin like GeoJSON")
         while (found := self._buffer.find(_START)) < 0:
+            if len(self._buffer) > MAX_FEATURE:
+                self._fail(f"no features are in its first {MAX_FEATURE:,} characters")
             if not self._more():
                 self._single = [self._value()]  # one feature alone
                 return {}
@@ -130,11 +136,15 @@ class _Text:
                 return value
 
     def _peek(self) -> str:
+        blanks = 0
         while True:
-            while self._at < len(self._buffer):
-                if not self._buffer[self._at].isspace():
-                    return self._buffer[self._at]
-                self._at += 1
+            found = _BLANKS.match(self._buffer, self._at)
+            end = self._at if found is None else found.end()
+            blanks, self._at = blanks + end - self._at, end
+            if self._at < len(self._buffer):
+                return self._buffer[self._at]
+            if blanks > MAX_BLANKS:
+                self._fail(f"it has more than {MAX_BLANKS:,} blanks in a row")
             if not self._more():
                 self._fail("it ends too early")
 
@@ -144,6 +154,9 @@ class _Text:
         self._bytes += len(piece)
         if self._bytes > MAX_BYTES:
             self._fail(f"it has more than {MAX_BYTES:,} bytes")
+        least, times = _BOMB
+        if self._bytes > max(least, times * self._size):
+            self._fail(f"{self._size:,} bytes unpack to more than {self._bytes:,}")
         data = self._rest + piece
         cut = _complete(data) if piece else len(data)
         text = data[:cut].decode("utf-8")

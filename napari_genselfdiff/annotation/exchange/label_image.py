@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from napari_genselfdiff.annotation.labelling import compact
 from napari_genselfdiff.annotation.window import HUMAN, Window
 from napari_genselfdiff.errors import ConfigError, ExchangeError, GenSelfDiffError
 from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.slides.metadata import ome_mpp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,6 +27,7 @@ MAX_PNG = 2**28  # pixels of a picture that can only be read whole
 MAX_OBJECTS = 2**23
 _BLOCK = 2048
 _PNG = b"\x89PNG"
+_OFFSET = re.compile(r'<M K="offset">\[(\d{1,9}), (\d{1,9})\]</M>')  # (x, y), as we write it
 
 
 def read_label_image(
@@ -37,7 +40,8 @@ def read_label_image(
     """Draw an image of numbers over the whole slide into a task, as one step that can be undone.
 
     The image begins at the slide's corner and has a pixel for every ``d`` x ``d`` level-0 pixels,
-    ``d`` being a whole number. For tasks of objects every number above 0 is an object; for areas
+    ``d`` being a whole number; our own files may say that they begin at the corner of the slide's
+    bounds, as QuPath crops it. For tasks of objects every number above 0 is an object; for areas
     the number is the class's. 0 says nothing: what is there stays. Everything drawn is HUMAN.
 
     Parameters
@@ -63,7 +67,7 @@ def read_label_image(
     if task_name not in store.tasks:
         raise ConfigError(f"no task {task_name!r} to import into, only {sorted(store.tasks)}")
     with _opened(path) as image:
-        size = _pixel(image.shape, (store.slide.height, store.slide.width), path.name)
+        place = _place(image, store, path.name)
         used = _used(image)
         if not used:
             raise ExchangeError(f"{path.name} is 0 everywhere; there is nothing to import")
@@ -73,7 +77,7 @@ def read_label_image(
                 f"{path.name} has the numbers {_some(used)}, none of which is a class of "
                 f"{task_name}; say which is which"
             )
-        windows = _windows(image, store, task_name, size, table)
+        windows = _windows(image, store, task_name, place, table)
         region = Region(0, 0, *store.shape(task_name))
         store.write_blocks(task_name, windows, region=region, what=f"Import {path.name}")
     if table.left_out:
@@ -127,32 +131,50 @@ class _Table:
 
 
 def _windows(
-    image: Any, store: AnnotationStore, task_name: str, size: int, table: _Table
+    image: Any, store: AnnotationStore, task_name: str, place: _Place, table: _Table
 ) -> Iterator[Window]:
     """Blocks of the task's grid with the image drawn into them, nearest neighbour."""
     height, width = store.shape(task_name)
     downsample = store.downsample(task_name)
     for y in range(0, height, _BLOCK):
         for x in range(0, width, _BLOCK):
-            places = []
+            inside, places = [], []
             for first, limit, axis in ((y, height, 0), (x, width, 1)):
                 centres = (np.arange(first, min(first + _BLOCK, limit)) + 0.5) * downsample
-                at = np.floor(centres / size).astype(np.int64)
-                places.append(np.minimum(at, image.shape[axis] - 1))
+                at = np.floor((centres - place.corner[axis]) / place.size).astype(np.int64)
+                if not place.is_cropped:  # the slide's last pixels may be less than one
+                    at = np.minimum(at, image.shape[axis] - 1)
+                inside.append((at >= 0) & (at < image.shape[axis]))
+                places.append(at[inside[-1]])
             rows, columns = places
+            if not (len(rows) and len(columns)):
+                continue
             box = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
             if not box.any():
                 continue
             window = store.read(task_name, Region(y, x, _BLOCK, _BLOCK))
-            taken = box[np.ix_(rows - rows[0], columns - columns[0])]
-            table.draw(window, taken.astype(np.uint32))
+            taken = np.zeros((len(inside[0]), len(inside[1])), np.uint32)
+            taken[np.ix_(*inside)] = box[np.ix_(rows - rows[0], columns - columns[0])]
+            table.draw(window, taken)
             yield window
 
 
-class _Tiff:
-    """First page of a TIFF file, decoded where it is looked at."""
+class _Place(NamedTuple):
+    """Where an image lies: level-0 pixels a side of one of its own, and its corner (y, x)."""
 
-    def __init__(self, array: Any) -> None:
+    size: int
+    corner: tuple[int, int]
+
+    @property
+    def is_cropped(self) -> bool:
+        return self.corner != (0, 0)
+
+
+class _Tiff:
+    """First page of a TIFF file, decoded where it is looked at; ``about`` is its OME-XML."""
+
+    def __init__(self, array: Any, about: str) -> None:
+        self.about = about
         self.shape: tuple[int, ...] = tuple(array.shape)
         self.dtype, self._array = np.dtype(array.dtype), array
 
@@ -193,7 +215,7 @@ def _tiff(path: Path) -> Iterator[_Tiff]:
         page: Any = tif.pages.first
         _check_size(page, path)
         with page.aszarr() as store:
-            yield _Tiff(zarr.open_array(store, mode="r"))
+            yield _Tiff(zarr.open_array(store, mode="r"), str(tif.ome_metadata or ""))
 
 
 def _check_size(page: Any, path: Path) -> None:
@@ -213,6 +235,27 @@ def _picture(path: Path) -> Iterator[NDArray[Any]]:
             raise ExchangeError(f"{path.name} is too large for a PNG; save it as a tiled TIFF")
         pixels = np.asarray(image)
     yield pixels.astype(np.uint32) if pixels.dtype.kind == "i" else pixels
+
+
+def _place(image: Any, store: AnnotationStore, name: str) -> _Place:
+    """Where the image lies: on the whole slide, or where our own file says."""
+    slide = store.slide.height, store.slide.width
+    about = getattr(image, "about", "")
+    stated = _OFFSET.search(about)
+    corner = (int(stated[2]), int(stated[1])) if stated else (0, 0)
+    if corner == (0, 0):
+        return _Place(_pixel(image.shape, slide, name), corner)
+    size = round((ome_mpp(about, image.shape) or 0.0) / store.mpp)
+    fits = [
+        first + size * (have - 1) < full
+        for first, have, full in zip(corner, image.shape, slide, strict=True)
+    ]
+    if size < 1 or not all(fits):
+        raise ExchangeError(
+            f"{name} says that it begins at {corner} of the slide and has {image.shape[0]} x "
+            f"{image.shape[1]} pixels, which the slide of {slide[0]} x {slide[1]} has no room for"
+        )
+    return _Place(size, corner)
 
 
 def _pixel(shape: tuple[int, int], slide: tuple[int, int], name: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 from napari_genselfdiff.annotation.exchange.incoming import import_file
@@ -26,6 +27,7 @@ from napari_genselfdiff.annotation.exchange.origin import Frame
 from napari_genselfdiff.annotation.exchange.table import write_table
 from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.annotation.tasks import NUCLEI, REGIONS
+from napari_genselfdiff.errors import ExchangeError
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import Slide, open_slide
 from tests.annotation.builders import whole
@@ -141,8 +143,7 @@ def test_label_tiff(drawn: AnnotationStore, slide: Slide, tmp_path: Path, frame:
     assert (labels[y : y + 48, x : x + 48] == number).all()
     assert (labels == number).sum() == 48 * 48
     assert len(np.unique(labels)) == DARK_SQUARES + 1
-    if frame == "level0":
-        check_back(drawn, slide, file, "Nuclei", tmp_path)
+    check_back(drawn, slide, file, "Nuclei", tmp_path)
 
 
 def test_label_tiff_of_a_coarse_grid_in_qupaths_frame(
@@ -159,6 +160,7 @@ def test_label_tiff_of_a_coarse_grid_in_qupaths_frame(
     expected[0:48, 1:49] = 2
     np.testing.assert_array_equal(labels, expected)
     np.testing.assert_array_equal(smaller, expected[::2, ::2])
+    check_back(drawn, slide, file, "Regions", tmp_path)
     file = tmp_path / "level0.ome.tif"
     assert write_label_tiff(drawn, "Regions", file) == (701, 651)
     check_back(drawn, slide, file, "Regions", tmp_path)
@@ -194,6 +196,80 @@ def test_tables(drawn: AnnotationStore, slide: Slide, tmp_path: Path, name: str)
         # 4 * 47 steps along the border pixels: corners count 1, as the sides do.
         assert first["perimeter_um"] == pytest.approx(4 * 47 * 0.3, abs=1e-3)
         assert first["eccentricity"] == 0
+
+
+def dark_squares() -> list[tuple[int, int]]:
+    """Corners (x, y) of the dark squares on the glass, in reading order."""
+    return [
+        (75 + 48 * column, 132 + 48 * row)
+        for row in range(10)
+        for column in range(16)
+        if (row + column) % 2
+    ]
+
+
+def aperio(folder: Path) -> Path:
+    """ImageScope's: corners of level-0 pixels, rectangles by two corners."""
+    regions = "".join(
+        f'<Region Type="1" Text="Nucleus"><Vertices><Vertex X="{x}" Y="{y}"/>'
+        f'<Vertex X="{x + 48}" Y="{y + 48}"/></Vertices></Region>'
+        for x, y in dark_squares()
+    )
+    file = folder / "board.xml"
+    file.write_text(
+        f"<Annotations><Annotation><Regions>{regions}</Regions></Annotation></Annotations>"
+    )
+    return file
+
+
+def dsa(folder: Path) -> Path:
+    """The archive's: rectangles by their middle."""
+    elements = [
+        {
+            "type": "rectangle",
+            "center": [x + 24, y + 24, 0],
+            "width": 48,
+            "height": 48,
+            "group": "Nucleus",
+        }
+        for x, y in dark_squares()
+    ]
+    file = folder / "board.json"
+    file.write_text(json.dumps({"annotation": {"elements": elements}}))
+    return file
+
+
+def picture(folder: Path) -> Path:
+    """A PNG of 16 bits over the whole glass, a number for every square."""
+    numbers = np.zeros(GLASS, np.uint16)
+    for number, (x, y) in enumerate(dark_squares(), start=1):
+        numbers[y : y + 48, x : x + 48] = number
+    file = folder / "board.png"
+    Image.fromarray(numbers).save(file)
+    return file
+
+
+@pytest.mark.parametrize("write", [aperio, dsa, picture])
+def test_files_of_other_programs_lie_in_place(
+    drawn: AnnotationStore, slide: Slide, tmp_path: Path, write: Callable[[Path], Path]
+) -> None:
+    assert len(dark_squares()) == DARK_SQUARES
+    check_back(drawn, slide, write(tmp_path), "Nuclei", tmp_path)
+
+
+@pytest.mark.parametrize("offset", [b"[75, 999]", b"[999, 13]"])
+def test_a_label_tiff_that_lies_beside_the_slide_is_refused(
+    drawn: AnnotationStore, slide: Slide, tmp_path: Path, offset: bytes
+) -> None:
+    file = tmp_path / "nuclei.ome.tif"
+    write_label_tiff(drawn, "Nuclei", file, frame="qupath", bounds=slide.bounds)
+    data = file.read_bytes()
+    assert data.count(b"[75, 132]") == 1
+    file.write_bytes(data.replace(b"[75, 132]", offset))
+    other = make(slide, tmp_path / "other.gsd.zarr")
+    with pytest.raises(ExchangeError, match="says that it begins at"):
+        import_file(file, other, "Nuclei")
+    other.close()
 
 
 def check_back(drawn: AnnotationStore, slide: Slide, file: Path, task: str, folder: Path) -> None:
