@@ -353,6 +353,7 @@ def test_a_worker_without_model_folder_or_slide_says_so(
         "slide": str(slide_path),
         "slide_hash": "0" * 64,
         "mpp": None,
+        "colors": "stored",
         "model": str(model.path),
         "model_hash": model.hash,
         "profile": PROFILE.to_dict(),
