@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from napari_genselfdiff.annotation.places import ClassInPlace, Place
 
-_CELL: Final = "padding: 1px 9px 1px 0; white-space: nowrap;"
+_CELL: Final = "padding: 1px 5px 1px 0; white-space: nowrap; font-size: 10px;"
 
 
 def square_mm(area: float) -> str:
