@@ -127,7 +127,7 @@ def together(precision: str) -> Profile:
 def measured_profile(precision: str, segmenter: Segmenter) -> Profile:
     """The fastest of those that a user's profile is chosen from."""
     found = [profile for profile in cpu_profiles() if profile.precision == precision]
-    return min(found, key=lambda profile: seconds_per_tile(segmenter, profile))
+    return min(found, key=lambda profile: seconds_per_tile(segmenter, profile, 6))
 
 
 def network_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[Row]:
