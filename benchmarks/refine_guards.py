@@ -3,9 +3,8 @@
 The same corrections (three views of a picture in another stain) taught with the same number of
 steps: practising on stored tiles, on tissue the diffusion backbone draws, with an anchor to the old
 weights, or with nothing; going all the way to what was learnt, and as Refine does it, back part of
-the way. Rows give
-Dice points gained on the untouched half of the picture, and lost on pictures in the usual stain
-that nobody corrected. With --kept FILE runs measured before are not repeated.
+the way. Rows give Dice points gained on the untouched half of the picture, and lost on pictures in
+the usual stain that nobody corrected. With --kept FILE runs measured before are not repeated.
 """
 
 from __future__ import annotations
