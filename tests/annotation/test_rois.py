@@ -56,37 +56,35 @@ def test_they_follow_undo_redo_and_a_restart(tmp_path: Path) -> None:
     again.close()
 
 
-@pytest.mark.parametrize(
-    ("name", "points", "problem"),
-    [
-        ("", SQUARE, "name"),
-        ("n" * 65, SQUARE, "name"),
-        ("Line", [(0, 0), (5, 5)], "points"),
-        ("Flat", [(0, 0), (0, 9), (0, 5)], "encloses nothing"),
-        ("Far", [(y - 5000, x) for y, x in SQUARE], "beside the slide"),
-        ("first", SQUARE, "one name"),
-        ("Nowhere", [(float("nan"), 0), (0, 9), (9, 9)], "points"),
-    ],
+REFUSED: tuple[tuple[str, list[tuple[float, float]], str], ...] = (
+    ("", SQUARE, "name"),
+    ("n" * 65, SQUARE, "name"),
+    ("Line", [(0, 0), (5, 5)], "points"),
+    ("Flat", [(0, 0), (0, 9), (0, 5)], "encloses nothing"),
+    ("Far", [(y - 5000, x) for y, x in SQUARE], "beside the slide"),
+    ("first", SQUARE, "one name"),
+    ("Nowhere", [(float("nan"), 0), (0, 9), (9, 9)], "points"),
 )
-def test_what_cannot_be_kept_is_refused(
-    tmp_path: Path, name: str, points: list[tuple[float, float]], problem: str
-) -> None:
+
+
+def test_what_cannot_be_kept_is_refused(tmp_path: Path) -> None:
     store = new_store(tmp_path)
     store.add_roi("Cells", "First", SQUARE)
-    with pytest.raises(ConfigError, match=problem):
-        store.add_roi("Cells", name, points)
+    for name, points, problem in REFUSED:
+        with pytest.raises(ConfigError, match=problem):
+            store.add_roi("Cells", name, points)
     assert names(store) == ["First"]
     with pytest.raises(ConfigError, match="the slide has First"):
         store.remove_roi("Cells", "Second")
     assert free_name([new_roi("roi 1", SQUARE)]) == "ROI 2"
 
 
-@pytest.mark.parametrize("data", [b"{", b"[]", b'{"rois": [{"name": "a"}]}', b"[" * 100_000])
-def test_a_damaged_file_is_said(tmp_path: Path, data: bytes) -> None:
+def test_a_damaged_file_is_said(tmp_path: Path) -> None:
     store = new_store(tmp_path)
-    (store.path / "rois.json").write_bytes(data)
-    with pytest.raises(StoreCorruptError, match="regions of interest are damaged"):
-        _ = store.rois
+    for data in (b"{", b"[]", b'{"rois": [{"name": "a"}]}', b"[" * 100_000):
+        (store.path / "rois.json").write_bytes(data)
+        with pytest.raises(StoreCorruptError, match="regions of interest are damaged"):
+            _ = store.rois
 
 
 def test_an_outline_that_crosses_itself_counts_every_part_it_goes_around() -> None:
