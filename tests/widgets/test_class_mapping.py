@@ -34,7 +34,8 @@ def test_answers_become_a_mapping(qtbot: Any) -> None:
 def test_an_import_asks_and_takes_the_answers(
     looking: Hand, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    session, asked = looking.panel.session, []
+    session = looking.panel.session
+    asked: list[str] = []
     session.choose_task("Regions")
     ring = [[120, 120], [200, 120], [200, 200], [120, 200], [120, 120]]
     shapes = [
