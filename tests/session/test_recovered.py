@@ -71,15 +71,16 @@ def test_a_model_still_predicts_after_a_class_was_added_or_merged(opened: Opened
 
 
 def test_a_model_with_other_classes_is_refused_before_it_runs(opened: Opened) -> None:
+    """One that the task does not have, and cannot get: there is another class of that name."""
     session, engine = opened
     assert session.model is not None
-    foreign = ClassSpec(value=9, name="Mitosis", color="#009E73")
     task = session.model.card.task
-    task = task.model_copy(update={"classes": (*task.classes, foreign)})
+    foreign = ClassSpec(value=9, name=task.classes[0].name, color="#009E73")
+    task = task.model_copy(update={"classes": (foreign,)})
     card = session.model.card.model_copy(update={"task": task})
     object.__setattr__(session.model, "card", card)
     runs = len(engine.requests)
-    with pytest.raises(ConfigError, match="Mitosis"):
+    with pytest.raises(ConfigError, match="cannot be used here"):
         session.predicting.start(VIEW)
     assert len(engine.requests) == runs
 
