@@ -147,6 +147,9 @@ def _bounds(store: AnnotationStore) -> Region | None:
         ) from err
 
 
+_WITHOUT = ": densities of stains and the area of tissue are left out."
+
+
 @contextmanager
 def slide_of(store: AnnotationStore) -> Iterator[Slide | None]:
     """The slide of annotations, or None and a note that what is measured on it is left out."""
@@ -156,11 +159,11 @@ def slide_of(store: AnnotationStore) -> Iterator[Slide | None]:
     try:
         slide = open_slide(store.slide.path)
     except SlideError:
-        console.note(f"The slide {store.slide.path} cannot be opened: no stains, no tissue.")
+        console.note(f"The slide {store.slide.path} cannot be opened{_WITHOUT}")
         yield None
         return
     with slide:
         same = slide.hash == store.slide.hash
         if not same:
-            console.note(f"{store.slide.path} is another slide now: no stains, no tissue.")
+            console.note(f"{store.slide.path} is another slide now{_WITHOUT}")
         yield slide if same else None

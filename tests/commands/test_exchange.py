@@ -83,7 +83,7 @@ def test_table_has_a_row_for_every_nucleus(run: Run, annotated: Path, tmp_path: 
 def test_parquet_says_where_it_comes_from(run: Run, annotated: Path, tmp_path: Path) -> None:
     result = run("export", annotated, "--to", tmp_path / "nuclei.parquet")
     assert "2 rows" in result.stdout
-    assert "case.tif cannot be opened: no stain densities" in result.stderr
+    assert "case.tif cannot be opened: densities of stains" in result.stderr
     table = pd.read_parquet(tmp_path / "nuclei.parquet")
     assert table["centroid_y"].tolist() == [60, 200]
     assert table["haematoxylin_od"].isna().all()
