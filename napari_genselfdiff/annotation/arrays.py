@@ -18,6 +18,7 @@ from napari_genselfdiff.errors import StoreCorruptError
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -128,31 +129,33 @@ class TaskArrays:
 
     def rows(self, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
         """Table rows (class value, pixels) of the ids, (n, 2); zeros for ids that do not exist."""
-        found = np.zeros((len(ids), 2), np.uint32)
-        if self.table is None:
-            return found
-        chunks = ids // TABLE_CHUNK
-        for chunk in np.unique(chunks):
-            here = chunks == chunk
-            start = int(chunk) * TABLE_CHUNK
-            rows = self.table.read(
-                (slice(start, min(start + TABLE_CHUNK, TABLE_ROWS)), slice(0, 2))
-            )
-            found[here] = rows[ids[here] - start]
-        return found
+        return np.zeros((len(ids), 2), np.uint32) if self.table is None else _rows(self.table, ids)
 
     def confidences(self, ids: NDArray[np.uint32]) -> NDArray[np.float64]:
         """How sure the model was that made each object, 0..1; NaN where none did, or none said."""
-        found = np.zeros(len(ids), np.float64)
-        if self.has_objects:
-            chunks = ids // TABLE_CHUNK
-            for chunk in np.unique(chunks):
-                here, start = chunks == chunk, int(chunk) * TABLE_CHUNK
-                part = slice(start, min(start + TABLE_CHUNK, TABLE_ROWS))
-                values = self.confidence.read((part, slice(0, 1)))[:, 0]
-                found[here] = values[ids[here] - start] / CONFIDENCE_UNITS
-        found[found == 0] = np.nan
-        return found
+        if not self.has_objects:
+            return np.full(len(ids), np.nan)
+        stated = _rows(self.confidence, ids)[:, 0]
+        return np.where(stated > 0, stated / CONFIDENCE_UNITS, np.nan)
+
+
+def table_parts(
+    table: ChunkArray, ids: NDArray[np.uint32]
+) -> Iterator[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
+    """Each chunk of a table of objects that holds some of these ids, and which of them it holds."""
+    chunks = ids // TABLE_CHUNK
+    for chunk in np.unique(chunks).tolist():
+        start = chunk * TABLE_CHUNK
+        rows = slice(start, min(start + TABLE_CHUNK, TABLE_ROWS))
+        yield (rows, slice(0, table.shape[1])), chunks == chunk
+
+
+def _rows(table: ChunkArray, ids: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    """Rows of a table of objects, ``(n, columns)``."""
+    found = np.zeros((len(ids), table.shape[1]), np.uint32)
+    for part, here in table_parts(table, ids):
+        found[here] = table.read(part)[ids[here] - part[0].start]
+    return found
 
 
 def _tiles_of(known: NDArray[np.bool_], chunk: Region, tile: int) -> list[tuple[int, int]]:

@@ -98,11 +98,11 @@ def spec_of(task: TaskSpec, value: int) -> ClassSpec:
     raise ConfigError(f"task {task.name!r} has no class {value}, only {known}")
 
 
-def lookup(merged: Mapping[str, int]) -> NDArray[np.uint8]:
+def lookup(merged: Mapping[int, int]) -> NDArray[np.uint8]:
     """What each class value is now that some were merged, (256,) uint8."""
     table = np.arange(256, dtype=np.uint8)
     for value, into in merged.items():
-        table[int(value)] = into
+        table[value] = into
     return table
 
 

@@ -171,7 +171,7 @@ class ClassedStore(SurveyedStore):
 
     def present_values(self, task_name: str) -> NDArray[np.uint8]:
         """Value that each class value of a model stands for now that some were merged, (256,)."""
-        return lookup(self._task_record(task_name).merged)
+        return lookup(self.merged_values(task_name))
 
     def _task_record(self, task_name: str) -> TaskRecord:
         self._task(task_name)

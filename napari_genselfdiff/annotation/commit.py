@@ -13,9 +13,8 @@ from napari_genselfdiff.annotation.arrays import (
     CHUNK,
     CLASS_COLUMN,
     CONFIDENCE_UNITS,
-    TABLE_CHUNK,
-    TABLE_ROWS,
     TaskArrays,
+    table_parts,
 )
 from napari_genselfdiff.annotation.labelling import compact, counts, majority_class
 from napari_genselfdiff.annotation.pyramid import aligned
@@ -138,35 +137,26 @@ class Staging:
             self.objects.update(
                 {str(v): sign * int(values[v]) for v in np.flatnonzero(values) if v > 0}
             )
-        for chunk in np.unique(ids // TABLE_CHUNK).tolist():
-            here = ids // TABLE_CHUNK == chunk
-            self._put_rows(table, chunk, ids[here], new[here].astype(np.uint32))
+        self._put_rows(table, ids, new)
 
-    def _put_rows(self, table: ChunkArray, chunk: int, ids: Ids, rows: NDArray[np.uint32]) -> None:
-        start = chunk * TABLE_CHUNK
-        old = table.read((slice(start, min(start + TABLE_CHUNK, TABLE_ROWS)), slice(0, 2)))
-        new = old.copy()
-        new[ids - start] = rows
-        for key, data in table.encode((start, 0), old, new):
-            self.transaction.put(key, data)
+    def _put_rows(self, table: ChunkArray, ids: Ids, rows: NDArray[Any]) -> None:
+        """Stage rows, ``(n, columns)``, of a table of objects."""
+        for part, here in table_parts(table, ids):
+            old, start = table.read(part), part[0].start
+            new = old.copy()
+            new[ids[here] - start] = rows[here]
+            for key, data in table.encode((start, 0), old, new):
+                self.transaction.put(key, data)
 
     def _finish_confidences(self) -> None:
         """Stage what a model said of its objects."""
         if not self._confidences:
             return
-        confidence = self.arrays.confidence
         ids: Ids = np.array(sorted(self._confidences), np.uint32)
         stated = np.array([self._confidences[i] for i in ids.tolist()])
         # 0 means that nobody said anything.
         values = np.clip(np.round(stated * CONFIDENCE_UNITS), 1, CONFIDENCE_UNITS)
-        for chunk in np.unique(ids // TABLE_CHUNK).tolist():
-            here, start = ids // TABLE_CHUNK == chunk, chunk * TABLE_CHUNK
-            part = slice(start, min(start + TABLE_CHUNK, TABLE_ROWS))
-            old = confidence.read((part, slice(0, 1)))
-            new = old.copy()
-            new[ids[here] - start, 0] = values[here]
-            for key, data in confidence.encode((start, 0), old, new):
-                self.transaction.put(key, data)
+        self._put_rows(self.arrays.confidence, ids, values[:, None])
 
     def _finish_coverage(self) -> None:
         coverage = self.arrays.coverage

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from napari_genselfdiff.annotation.class_changes import lookup
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, UNKNOWN
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.learning.data import ArraySource, Labels
@@ -116,9 +117,8 @@ def relabelled(tiles: Sequence[CorrectionTile], merged: Mapping[int, int]) -> li
     """Tiles in which classes that were merged have the values they were merged into."""
     if not merged:
         return list(tiles)
-    lookup = np.arange(256, dtype=np.uint8)
-    lookup[list(merged)] = list(merged.values())
-    return [replace(tile, classes=lookup[tile.classes]) for tile in tiles]
+    now = lookup(merged)
+    return [replace(tile, classes=now[tile.classes]) for tile in tiles]
 
 
 def to_source(
