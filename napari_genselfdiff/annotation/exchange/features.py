@@ -53,20 +53,15 @@ class FeatureWriter:
 
     def feature(self, shape: Shape) -> dict[str, Any]:
         """One GeoJSON feature."""
-        rings = [
+        parts = [
             [self._ring(ring) for ring in (polygon.exterior, *polygon.holes)]
             for polygon in shape.polygons
         ]
-        geometry = (
-            {"type": "Polygon", "coordinates": rings[0]}
-            if len(rings) == 1
-            else {"type": "MultiPolygon", "coordinates": rings}
-        )
         mostly, shares = _provenance(shape)
         return {
             "type": "Feature",
             "id": self._uuid(shape),
-            "geometry": geometry,
+            "geometry": _geometry(parts),
             "properties": {
                 "objectType": self._kind,
                 "classification": self._classes[shape.value],
@@ -84,19 +79,14 @@ class FeatureWriter:
         parts = [
             [(np.asarray(part.exterior.coords) - self._offset).tolist()] for part in roi.shape.geoms
         ]
-        geometry = (
-            {"type": "Polygon", "coordinates": parts[0]}
-            if len(parts) == 1
-            else {"type": "MultiPolygon", "coordinates": parts}
-        )
         return {
             "type": "Feature",
             "id": str(uuid5(self._namespace, f"roi/{roi.name}")),
-            "geometry": geometry,
+            "geometry": _geometry(parts),
             "properties": {
                 "objectType": "annotation",
                 "name": roi.name,
-                "color": list(bytes.fromhex(ROI_COLOR[1:])),
+                "color": _rgb(ROI_COLOR),
                 "isLocked": True,
                 "metadata": {"genselfdiff": ROI_MARK},
             },
@@ -119,9 +109,21 @@ class FeatureWriter:
         return closed
 
 
+def _geometry(parts: list[list[list[list[Any]]]]) -> dict[str, Any]:
+    """Polygons, each an exterior ring and its holes."""
+    if len(parts) == 1:
+        return {"type": "Polygon", "coordinates": parts[0]}
+    return {"type": "MultiPolygon", "coordinates": parts}
+
+
 def _classification(spec: ClassSpec) -> dict[str, Any]:
     # QuPath refuses a classification that has a name but no colour.
-    return {"name": spec.name, "color": list(bytes.fromhex(spec.color[1:]))}
+    return {"name": spec.name, "color": _rgb(spec.color)}
+
+
+def _rgb(color: str) -> list[int]:
+    """``#rrggbb`` as QuPath has it."""
+    return list(bytes.fromhex(color[1:]))
 
 
 def _measurements(measured: tuple[float, ...]) -> dict[str, float]:
