@@ -21,7 +21,8 @@ from pydantic import Field, ValidationError
 from napari_genselfdiff.annotation.disk import disk_errors, remove_tree, replace_file
 from napari_genselfdiff.annotation.window import MODEL, Window
 from napari_genselfdiff.errors import ConfigError, StoreCorruptError
-from napari_genselfdiff.registry.card import Colors, Mpp, Record, Sha256, TaskName, one_line
+from napari_genselfdiff.registry.card import Mpp, Record, Sha256, TaskName, one_line
+from napari_genselfdiff.slides.color_names import Colors  # noqa: TC001  (pydantic reads it)
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:

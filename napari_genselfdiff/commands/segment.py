@@ -16,14 +16,12 @@ from napari_genselfdiff.commands.slide_job import (
     whole_slide,
 )
 from napari_genselfdiff.errors import ConfigError, GenSelfDiffError
+from napari_genselfdiff.slides.color_names import COLORS, Colors
 from napari_genselfdiff.slides.geometry import Region
-
-COLORS = ("stored", "srgb")
 
 if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.folder import Model
-    from napari_genselfdiff.slides.colors import Colors
 
 STORE_SUFFIX = ".gsd.zarr"
 

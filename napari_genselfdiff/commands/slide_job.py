@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
-    from napari_genselfdiff.slides.colors import Colors
+    from napari_genselfdiff.slides.color_names import Colors
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_genselfdiff.learning.corrections import CorrectionTile
-    from napari_genselfdiff.registry.card import Colors, ModelCard, TaskSpec
+    from napari_genselfdiff.registry.card import ModelCard, TaskSpec
     from napari_genselfdiff.registry.folder import Model
+    from napari_genselfdiff.slides.color_names import Colors
 
 TIMESTEP: Final = 50
 # Everything has to be learnt, and there is nothing to go part of the way back to.

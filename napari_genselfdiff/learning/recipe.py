@@ -17,7 +17,8 @@ from napari_genselfdiff.learning.data import PatchConfig
 from napari_genselfdiff.learning.loop import LoopConfig
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.pretext import PretextConfig
-from napari_genselfdiff.registry.card import Colors, TaskSpec
+from napari_genselfdiff.registry.card import TaskSpec
+from napari_genselfdiff.slides.color_names import Colors
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from napari_genselfdiff.slides.colors import Colors
+    from napari_genselfdiff.slides.color_names import Colors
 
 
 @dataclass

@@ -27,7 +27,7 @@ from napari_genselfdiff.slides.slide import open_slide
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_genselfdiff.slides.colors import Colors
+    from napari_genselfdiff.slides.color_names import Colors
 
 _log = logging.getLogger(__name__)
 

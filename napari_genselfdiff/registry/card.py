@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_genselfdiff.errors import ConfigError, ModelFileError
+from napari_genselfdiff.slides.color_names import Colors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,6 @@ MAX_CARD_BYTES = 4 * 2**20
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Mpp = Annotated[float, Field(ge=MPP_MIN, le=MPP_MAX)]
-Colors = Literal["stored", "srgb"]  # as slides store them, or turned into sRGB by their profile
 Share = Annotated[float, Field(gt=0.0, lt=1.0)]
 # Names become file, zarr and zip names, so nothing that could leave a folder gets in.
 TaskName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]{0,62}[A-Za-z0-9]$")]

@@ -8,8 +8,8 @@ from napari_genselfdiff.errors import ConfigError, SlideError
 from napari_genselfdiff.registry.slide_colors import recall_colors, remember_colors
 
 if TYPE_CHECKING:
-    from napari_genselfdiff.registry.card import Colors
     from napari_genselfdiff.session.session import Session
+    from napari_genselfdiff.slides.color_names import Colors
     from napari_genselfdiff.slides.slide import Slide
 
 _WORDS = {"stored": "as the slide stores them", "srgb": "turned into sRGB"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -14,9 +14,6 @@ from napari_genselfdiff.slides.levels import WHITE, Level, Tile, TileDamagedErro
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Colors = Literal["stored", "srgb"]
-"""As the file stores them, or turned into sRGB by its profile."""
-COLORS: tuple[Colors, Colors] = ("stored", "srgb")
 NO_PROFILE = "the file holds no colour profile, so its colours are taken for sRGB"
 MAX_PROFILE_BYTES = 16 * 2**20
 _ERRORS = (ImageCms.PyCMSError, OSError, ValueError, TypeError, MemoryError)

@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_genselfdiff.errors import SlideError
 from napari_genselfdiff.slides.associated import MAX_PIXELS
+from napari_genselfdiff.slides.colors import MAX_PROFILE_BYTES
 from napari_genselfdiff.slides.levels import WHITE, Level, Tile, TileCache, TileDamagedError
 from napari_genselfdiff.slides.metadata import mean_mpp
 from napari_genselfdiff.slides.pixels import ToRGB, white_level
@@ -34,7 +35,6 @@ _MAGIC_AT, _MAGIC = 128, b"DICM"
 _MAX_FILES = 1000  # of a folder; a slide has some ten
 _MAX_TILES = 2**24  # of one level; 10^6 x 10^6 pixels in tiles of 256
 _MAX_TILE_BYTES = 256 * 2**20
-_MAX_ICC = 16 * 2**20
 _GROUP_SIDE = 256  # smaller tiles are decoded several at once
 _LOOKS = 16
 _MIB = 2**20
@@ -319,7 +319,7 @@ def _icc(dataset: Any) -> bytes | None:
         profile = dataset.as_dataset().OpticalPathSequence[0].ICCProfile
     except (AttributeError, LookupError, TypeError):
         return None
-    return bytes(profile) if profile and len(profile) <= _MAX_ICC else None
+    return bytes(profile) if profile and len(profile) <= MAX_PROFILE_BYTES else None
 
 
 def _identity(datasets: list[Any]) -> Callable[[], str]:

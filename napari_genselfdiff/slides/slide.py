@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, SlideError
-from napari_genselfdiff.slides.colors import COLORS, NO_PROFILE, ColorLevel, Colors, ToSRGB
+from napari_genselfdiff.slides.color_names import COLORS, Colors
+from napari_genselfdiff.slides.colors import NO_PROFILE, ColorLevel, ToSRGB
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 from napari_genselfdiff.slides.levels import WHITE, HalvedLevel, Level, zarr_arrays
 from napari_genselfdiff.slides.metadata import MPP_RANGE, identity_hash, plausible_mpp
