@@ -6,10 +6,10 @@ Tasks run in the worker's process; heavy imports wait until one of them needs th
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.prediction.region import RegionDone
     from napari_genselfdiff.registry.folder import Model
-    from napari_genselfdiff.slides.colors import Colors
+    from napari_genselfdiff.slides.color_names import Colors
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 
+Result = TypeVar("Result")
 _KEPT = 2  # slides and models that stay open: the ones in use and the ones before
 
 
@@ -102,8 +103,7 @@ def predict(
     model, segmenter = context.model(model_path)
     slide = context.slide(slide_path, mpp, model.card.colors)
     chosen = context.profile(profile)
-    result: RegionDone | None = None
-    for step in predict_region(
+    steps = predict_region(
         slide,
         model,
         segmenter,
@@ -111,12 +111,8 @@ def predict(
         chosen,
         shelf=context.shelf(slide, model, chosen),
         should_stop=context.should_stop,
-    ):
-        if isinstance(step, RegionDone):
-            result = step
-        else:
-            yield step
-    return result
+    )
+    return (yield from _result(steps, RegionDone))
 
 
 def measure(
@@ -134,15 +130,10 @@ def measure(
 
     slide = context.slide(slide_path, mpp)
     store = AnnotationStore.open_read_only(store_path, aside)
-    result: Measured | None = None
-    for step in measure_task(
+    steps = measure_task(
         store, task_name, slide, threshold=threshold, should_stop=context.should_stop
-    ):
-        if isinstance(step, Measured):
-            result = step
-        else:
-            yield step
-    return result
+    )
+    return (yield from _result(steps, Measured))
 
 
 def refine(
@@ -155,14 +146,20 @@ def refine(
 
     chosen = context.profile(profile)
     torch.set_num_threads(chosen.cores)
-    result: RefineResult | None = None
-    for step in learning.refine(
+    steps = learning.refine(
         request,
         chosen,
         should_stop=context.should_stop,
         should_conclude=context.should_conclude,
-    ):
-        if isinstance(step, learning.RefineResult):
+    )
+    return (yield from _result(steps, learning.RefineResult))
+
+
+def _result(steps: Iterable[Any], kind: type[Result]) -> Generator[Any, None, Result | None]:
+    """Yield steps as they come but the one of a kind, which is the result; None without one."""
+    result: Result | None = None
+    for step in steps:
+        if isinstance(step, kind):
             result = step
         else:
             yield step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -14,6 +14,7 @@ from napari_genselfdiff.registry.files import checked_size, plain_errors, write_
 if TYPE_CHECKING:
     from pathlib import Path
 
+RecordT = TypeVar("RecordT", bound=Record)
 _MAX_BYTES = 16 * 2**20
 
 
@@ -78,22 +79,30 @@ def change(
 
 def read_active(path: Path) -> ActiveModels:
     """Read the file; without one nothing was ever chosen."""
+    remedy = "the shipped models; your own models stay and can be put to use again."
+    return read_choice(path, ActiveModels, remedy) or ActiveModels()
+
+
+def read_choice(path: Path, record: type[RecordT], remedy: str) -> RecordT | None:
+    """Read what somebody chose; None without the file.
+
+    ModelFileError if it is damaged: says that removing it goes back to the ``remedy``.
+    """
     if not path.exists():
-        return ActiveModels()
+        return None
     checked_size(path, _MAX_BYTES)
     with plain_errors(f"Reading {path}"):
         data = path.read_bytes()
     try:
-        return ActiveModels.model_validate_json(data)
+        return record.model_validate_json(data)
     except ValidationError as err:
         raise ModelFileError(
-            f"{path} is damaged ({one_line(err)}). Remove it to go back to the shipped models; "
-            "your own models stay and can be put to use again."
+            f"{path} is damaged ({one_line(err)}). Remove it to go back to {remedy}"
         ) from err
 
 
-def write_active(path: Path, active: ActiveModels) -> None:
-    """Write the file, whole or not at all."""
+def write_choice(path: Path, choice: Record) -> None:
+    """Write what somebody chose, whole or not at all."""
     with plain_errors(f"Writing {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (active.model_dump_json(indent=1) + "\n").encode())
+        write_whole(path, (choice.model_dump_json(indent=1) + "\n").encode())

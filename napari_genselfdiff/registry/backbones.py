@@ -7,13 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from pydantic import ValidationError
-
 from napari_genselfdiff.errors import ConfigError, ModelFileError
-from napari_genselfdiff.registry.active import Chosen
+from napari_genselfdiff.registry.active import Chosen, read_choice, write_choice
 from napari_genselfdiff.registry.archive import write_archive
-from napari_genselfdiff.registry.card import one_line
-from napari_genselfdiff.registry.files import checked_size, plain_errors, write_whole
+from napari_genselfdiff.registry.files import plain_errors
 from napari_genselfdiff.registry.folder import CARD_FILE, copy_folder, is_backbone, read_backbone
 from napari_genselfdiff.registry.lock import changing
 
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Backbone
 
 SHIPPED: Final = "backbone"  # name of the one that comes with the program
-_MAX_BYTES = 2**16
 Listed = list["Backbone"]  # inside the class, ``list`` is a method
 Folders = list[Path]
 
@@ -113,9 +109,7 @@ class Backbones:
                 return backbone
             if backbone.path.parent != self.folder:
                 backbone = self.add(backbone.path)
-            chosen = Chosen(name=backbone.path.name, hash=backbone.hash)
-            with plain_errors(f"Writing {self._chosen}"):
-                write_whole(self._chosen, (chosen.model_dump_json(indent=1) + "\n").encode())
+            write_choice(self._chosen, Chosen(name=backbone.path.name, hash=backbone.hash))
         return backbone
 
     def add(self, folder: Path) -> Backbone:
@@ -166,15 +160,4 @@ class Backbones:
         return next((path for path in self._folders() if path.name == name), None)
 
     def _read_chosen(self) -> Chosen | None:
-        if not self._chosen.exists():
-            return None
-        checked_size(self._chosen, _MAX_BYTES)
-        with plain_errors(f"Reading {self._chosen}"):
-            data = self._chosen.read_bytes()
-        try:
-            return Chosen.model_validate_json(data)
-        except ValidationError as err:
-            raise ModelFileError(
-                f"{self._chosen} is damaged ({one_line(err)}). Remove it to go back to the shipped "
-                "backbone; your own ones stay."
-            ) from err
+        return read_choice(self._chosen, Chosen, "the shipped backbone; your own ones stay.")

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from napari_genselfdiff.registry.card import MPP_MAX, MPP_MIN
-from napari_genselfdiff.registry.files import plain_errors, write_whole
-from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.registry.remembered import KEPT, read_remembered, write_remembered
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-_MAX_BYTES: Final = 4 * 2**20
-_KEPT: Final = 20_000
+_FILE: Final = "pixel-sizes.json"
 
 
 def remember(slide_hash: str, mpp: float) -> None:
@@ -25,11 +19,8 @@ def remember(slide_hash: str, mpp: float) -> None:
         If the disk refuses.
     """
     known = {**_read(), slide_hash: mpp}
-    newest = dict(list(known.items())[-_KEPT:])
-    with plain_errors("Remembering the size of a pixel"):
-        path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(newest, indent=0).encode())
+    newest = dict(list(known.items())[-KEPT:])
+    write_remembered(_FILE, newest, "Remembering the size of a pixel")
 
 
 def recall(slide_hash: str) -> float | None:
@@ -37,17 +28,9 @@ def recall(slide_hash: str) -> float | None:
     return _read().get(slide_hash)
 
 
-def _file() -> Path:
-    return data_home() / "pixel-sizes.json"
-
-
 def _read() -> dict[str, float]:
     """What is known; whatever is damaged or impossible is as if it had not been said."""
-    try:
-        with _file().open("rb") as file:
-            values = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    values = read_remembered(_FILE)
     if not isinstance(values, dict):
         return {}
     return {

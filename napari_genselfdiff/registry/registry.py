@@ -15,7 +15,7 @@ from napari_genselfdiff.registry.active import (
     Chosen,
     change,
     read_active,
-    write_active,
+    write_choice,
 )
 from napari_genselfdiff.registry.archive import read_archive, write_archive
 from napari_genselfdiff.registry.backbones import SHIPPED, Backbones
@@ -195,7 +195,7 @@ class Registry:
             if history[-1:] != (chosen,):
                 entry = change("use", task, chosen, why)
                 now = active.with_history(task, (*history, chosen), entry)
-                write_active(self._active_file, now)
+                write_choice(self._active_file, now)
         return model
 
     def rollback(self, task: str) -> Model:
@@ -212,7 +212,7 @@ class Registry:
                     model = read_model(folder)
                     entry = change("rollback", task, earlier[-1])
                     left = active.with_history(task, tuple(earlier), entry)
-                    write_active(self._active_file, left)
+                    write_choice(self._active_file, left)
                     return model
                 earlier.pop()
         raise ConfigError(f"There is no earlier model of the task {task} to go back to.")
@@ -269,7 +269,7 @@ class Registry:
             # First what one could go back to: a kill in between leaves a model nobody points to,
             # never a pointer to nothing.
             if (left := active.without(name)) is not active:
-                write_active(self._active_file, left)
+                write_choice(self._active_file, left)
             with plain_errors(f"Deleting {name}"):
                 trash = folder.with_name(f".{name}.{uuid4().hex}.partial")
                 folder.rename(trash)  # a half-removed folder never looks like a damaged model

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Final
 
-from napari_genselfdiff.registry.files import plain_errors, write_whole
-from napari_genselfdiff.registry.home import data_home
+from napari_genselfdiff.registry.remembered import KEPT, read_remembered, write_remembered
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from napari_genselfdiff.slides.color_names import Colors
 
-    from napari_genselfdiff.registry.card import Colors
-
-_MAX_BYTES: Final = 4 * 2**20
-_KEPT: Final = 20_000
+_FILE: Final = "srgb-slides.json"
 
 
 def remember_colors(slide_hash: str, colors: Colors) -> None:
@@ -28,10 +23,7 @@ def remember_colors(slide_hash: str, colors: Colors) -> None:
     known = [one for one in _read() if one != slide_hash]
     if colors == "srgb":
         known.append(slide_hash)
-    with plain_errors("Remembering the colours of a slide"):
-        path = _file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(known[-_KEPT:], indent=0).encode())
+    write_remembered(_FILE, known[-KEPT:], "Remembering the colours of a slide")
 
 
 def recall_colors(slide_hash: str) -> Colors:
@@ -39,15 +31,7 @@ def recall_colors(slide_hash: str) -> Colors:
     return "srgb" if slide_hash in _read() else "stored"
 
 
-def _file() -> Path:
-    return data_home() / "srgb-slides.json"
-
-
 def _read() -> list[str]:
-    """What is known; a damaged file is as if nothing had been chosen."""
-    try:
-        with _file().open("rb") as file:
-            values = json.loads(file.read(_MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return []
+    """What is known; whatever is damaged is as if it had not been chosen."""
+    values = read_remembered(_FILE)
     return [one for one in values if isinstance(one, str)] if isinstance(values, list) else []
