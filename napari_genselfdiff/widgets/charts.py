@@ -10,6 +10,7 @@ from qtpy.QtCore import QRectF, Qt
 from qtpy.QtGui import QColor, QFont, QPainter, QPen
 from qtpy.QtWidgets import QWidget
 
+from napari_genselfdiff.widgets.flat_table import LEFT, RIGHT
 from napari_genselfdiff.widgets.look import ACCENT
 
 if TYPE_CHECKING:
@@ -82,13 +83,13 @@ class BarChart(QWidget):
             name = painter.fontMetrics().elidedText(
                 bar.name, Qt.TextElideMode.ElideRight, int(left) - 6
             )
-            painter.drawText(line.adjusted(0, 0, left - line.width(), 0), _LEFT, name)
+            painter.drawText(line.adjusted(0, 0, left - line.width(), 0), LEFT, name)
             long = max(room * bar.amount / most, 1.0 if bar.amount else 0.0)
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(QColor(bar.color))
             painter.drawRoundedRect(QRectF(left, line.top() + 4, long, _ROW - 8), 2, 2)
             painter.setPen(self.palette().text().color())
-            painter.drawText(line.adjusted(left + long + 5, 0, 0, 0), _LEFT, bar.text)
+            painter.drawText(line.adjusted(left + long + 5, 0, 0, 0), LEFT, bar.text)
         painter.end()
 
 
@@ -147,18 +148,16 @@ class Histogram(QWidget):
         painter.drawLine(int(middle), 2, int(middle), floor)
         painter.setPen(ink)
         line = QRectF(0, floor, self.width(), foot)
-        painter.drawText(line, _LEFT, self._number(self._low))
+        painter.drawText(line, LEFT, self._number(self._low))
         painter.drawText(line, _CENTRE, f"half below {self._number(self._middle)}")
-        painter.drawText(line, _RIGHT, self._number(self._high))
+        painter.drawText(line, RIGHT, self._number(self._high))
         painter.end()
 
     def _number(self, value: float) -> str:
         return f"{value:,.{self._digits}f}"
 
 
-_LEFT: Final = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
 _CENTRE: Final = int(Qt.AlignmentFlag.AlignHCenter | Qt.AlignmentFlag.AlignVCenter)
-_RIGHT: Final = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 
 
 def _small(painter: QPainter) -> QFont:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QRectF, QSize, Qt
+from qtpy.QtCore import QModelIndex, QRectF, QSize, Qt
 from qtpy.QtGui import QBrush, QColor, QFont, QIcon, QPainter, QPainterPath, QPen, QPixmap
 
 from napari_genselfdiff.annotation.window import ACCEPTED
 from napari_genselfdiff.session.class_rows import ClassRow, spoken_area, square_millimetres
 from napari_genselfdiff.session.wording import share
+from napari_genselfdiff.widgets.flat_table import LEFT, RIGHT, FlatTable
 from napari_genselfdiff.widgets.look import ACCENT, PROVENANCE, swatch
 
 if TYPE_CHECKING:
@@ -33,10 +34,9 @@ _ABOUT: Final = {
 }
 _ABOUT_CLASS: Final = "Click paints with it. Double-click renames. Right-click for more."
 _ROLE: Final = Qt.ItemDataRole
-_RIGHT: Final = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 
 
-class ClassModel(QAbstractTableModel):
+class ClassModel(FlatTable):
     """Lines of the table.
 
     Parameters
@@ -48,7 +48,7 @@ class ClassModel(QAbstractTableModel):
     def __init__(
         self, rename: Callable[[int, str], object], rekey: Callable[[int, str], object]
     ) -> None:
-        super().__init__()
+        super().__init__(HEADERS)
         self._rename, self._rekey = rename, rekey
         self.rows: list[ClassRow] = []
         self.chosen = 0
@@ -79,26 +79,11 @@ class ClassModel(QAbstractTableModel):
 
     # -- Qt's names -----------------------------------------------------------------------------
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Number of lines."""
-        return 0 if parent is not None and parent.isValid() else len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Number of columns."""
-        return 0 if parent is not None and parent.isValid() else len(HEADERS)
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = _ROLE.DisplayRole
-    ) -> Any:
-        """Titles of the columns."""
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        if role == _ROLE.DisplayRole:
-            return HEADERS[section]
+    def about(self, column: int, role: int) -> Any:
+        """Titles stand as their columns do, and explain them."""
         if role == _ROLE.TextAlignmentRole:
-            left = int(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-            return _RIGHT if section >= AREA else left
-        return _HEADER_TIPS[section] if role == _ROLE.ToolTipRole else None
+            return RIGHT if column >= AREA else LEFT
+        return _HEADER_TIPS[column] if role == _ROLE.ToolTipRole else None
 
     def flags(self, index: QModelIndex) -> Any:
         """Names and keys of classes can be edited."""
@@ -134,7 +119,7 @@ class ClassModel(QAbstractTableModel):
                 return eye(self.is_shown(row))
             return picture(row) if column == NAME else None
         if role == _ROLE.TextAlignmentRole:
-            return _RIGHT if column >= AREA else None
+            return RIGHT if column >= AREA else None
         if role == _ROLE.ToolTipRole:
             return _tip(row)
         return self._look(row, role)

@@ -8,6 +8,7 @@ from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QColor, QFont, QIcon, QPainter, QPixmap
 from qtpy.QtWidgets import (
     QApplication,
+    QComboBox,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -203,6 +204,26 @@ def plain_button(text: str, tip: str, run: Callable[[], object]) -> QPushButton:
 
     made.clicked.connect(clicked)
     return made
+
+
+def choice(tip: str, least: int = 8) -> QComboBox:
+    """A box to choose from that is at least so many letters wide, and no wider than there is room.
+
+    Long entries would widen the panel otherwise.
+    """
+    box = QComboBox()
+    box.setToolTip(tip)
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setMinimumContentsLength(least)
+    return box
+
+
+def quiet_choice(tip: str, on_chosen: Callable[[int], None], least: int = 8) -> QComboBox:
+    """A box to choose from that leaves all keys to the viewer; told is the entry's number."""
+    box = choice(tip, least)
+    box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    box.activated.connect(on_chosen)
+    return box
 
 
 def text(words: str = "", *, small: bool = False, bold: bool = False) -> QLabel:

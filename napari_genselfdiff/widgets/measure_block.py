@@ -5,12 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QAction, QComboBox, QInputDialog, QMenu
+from qtpy.QtWidgets import QAction, QInputDialog, QMenu
 
 from napari_genselfdiff.annotation.places import WHOLE
 from napari_genselfdiff.widgets.charts import Bar, BarChart, Histogram
 from napari_genselfdiff.widgets.commands import DRAW_ROI, MEASURE
-from napari_genselfdiff.widgets.look import Block, Section, button, notice, plain_button, row, text
+from napari_genselfdiff.widgets.look import (
+    Block,
+    Section,
+    button,
+    notice,
+    plain_button,
+    quiet_choice,
+    row,
+    text,
+)
 from napari_genselfdiff.widgets.measure_words import place_html, square_mm
 from napari_genselfdiff.widgets.object_list import ObjectList
 from napari_genselfdiff.widgets.object_model import MEASURES
@@ -20,8 +29,6 @@ from napari_genselfdiff.widgets.status import Progress
 from napari_genselfdiff.widgets.view import look_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_genselfdiff.annotation.places import Place
     from napari_genselfdiff.session.session import Session
     from napari_genselfdiff.widgets.controller import Controller
@@ -49,15 +56,15 @@ class MeasureBlock(Block):
         self.progress = Progress(session.measuring.cancel)
         self.stale = notice("warning")
         self.stale.setText("Out of date: something changed since. Measure again.")
-        self.place = _choice("The whole slide, or one region of interest", self._on_place)
+        self.place = quiet_choice("The whole slide, or one region of interest", self._on_place)
         self.roi_menu = plain_button("Region", "Go to it, rename or remove it.", _nothing)
         self.roi_menu.setMenu(self._menu())
         self.summary = text(small=True)
         self.summary.setTextFormat(Qt.TextFormat.RichText)
-        self.amount = _choice("What the bars show", self._on_shown)
+        self.amount = quiet_choice("What the bars show", self._on_shown)
         self.amount.addItems(_AMOUNTS)
         self.bars = BarChart(self._on_bar)
-        self.column = _choice("What is shown of the objects listed", self._on_shown)
+        self.column = quiet_choice("What is shown of the objects listed", self._on_shown)
         self.column.addItems([column.tip.split(";")[0].split(":")[0] for column in MEASURES])
         self.histogram = Histogram()
         self.list = ObjectList(session, self.picked)
@@ -227,17 +234,6 @@ class MeasureBlock(Block):
         self.objects.body.addWidget(self.list)
         self.body.addWidget(self.objects)
         self.body.addWidget(self.spread)
-
-
-def _choice(tip: str, on_chosen: Callable[[int], None]) -> QComboBox:
-    """A box to choose from; keys stay the viewer's."""
-    box = QComboBox()
-    box.setToolTip(tip)
-    box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(8)
-    box.activated.connect(on_chosen)
-    return box
 
 
 def _nothing() -> None:

@@ -10,7 +10,6 @@ from qtpy.QtCore import QItemSelectionModel, Qt
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractItemView,
-    QComboBox,
     QDialog,
     QFileDialog,
     QFrame,
@@ -20,7 +19,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_genselfdiff.session.wording import counted
-from napari_genselfdiff.widgets.look import plain_button, row, swatch, text
+from napari_genselfdiff.widgets.look import plain_button, quiet_choice, row, swatch, text
 from napari_genselfdiff.widgets.object_model import COLUMNS, Filter, ObjectModel
 
 if TYPE_CHECKING:
@@ -116,16 +115,9 @@ class ObjectList(QWidget):
         self.rows = ObjectModel()
         self.view = ObjectView(self.rows, self.go_to)
         self.view.setFixedHeight(_HEIGHT)
-        self.classes, self.checked, self.rois = QComboBox(), QComboBox(), QComboBox()
         tips = ("List one class only", "List what a person checked, or did not", "List one ROI")
-        for box, tip in zip((self.classes, self.checked, self.rois), tips, strict=True):
-            box.setToolTip(tip)
-            box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-            box.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
-            box.setMinimumContentsLength(6)
-            box.activated.connect(self._on_filter)
+        boxes = (quiet_choice(tip, self._on_filter, 6) for tip in tips)
+        self.classes, self.checked, self.rois = boxes
         self.checked.addItems([words for words, _ in _CHECKS])
         self.about = text(small=True)
         self.export_button = plain_button(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt
+from qtpy.QtCore import QModelIndex, Qt
 
 from napari_genselfdiff.annotation.object_table import ObjectTable, joined
+from napari_genselfdiff.widgets.flat_table import RIGHT, FlatTable
 from napari_genselfdiff.widgets.look import swatch
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.card import ClassSpec
 
 _ROLE: Final = Qt.ItemDataRole
-_RIGHT: Final = int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
 CHECKED: Final = "checked"
 
 
@@ -62,11 +62,11 @@ class Filter:
     roi: str | None = None
 
 
-class ObjectModel(QAbstractTableModel):
+class ObjectModel(FlatTable):
     """Rows of a table that was measured, in the order they are shown."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__([column.title for column in COLUMNS])
         self.table: ObjectTable = joined([])
         self.rows: NDArray[np.intp] = np.empty(0, np.intp)
         self.filter = Filter()
@@ -140,23 +140,9 @@ class ObjectModel(QAbstractTableModel):
 
     # -- Qt's names -----------------------------------------------------------------------------
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Number of rows shown."""
-        return 0 if parent is not None and parent.isValid() else len(self.rows)
-
-    def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Number of columns."""
-        return 0 if parent is not None and parent.isValid() else len(COLUMNS)
-
-    def headerData(
-        self, section: int, orientation: Qt.Orientation, role: int = _ROLE.DisplayRole
-    ) -> Any:
-        """Titles of the columns."""
-        if orientation != Qt.Orientation.Horizontal:
-            return None
-        if role == _ROLE.DisplayRole:
-            return COLUMNS[section].title
-        return f"{COLUMNS[section].tip}. Click to sort." if role == _ROLE.ToolTipRole else None
+    def about(self, column: int, role: int) -> Any:
+        """What a column is."""
+        return f"{COLUMNS[column].tip}. Click to sort." if role == _ROLE.ToolTipRole else None
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
         """Sort by a column (Qt's name for it); -1 is the order in which they were measured."""
@@ -172,7 +158,7 @@ class ObjectModel(QAbstractTableModel):
         if role == _ROLE.DisplayRole:
             return self._text(row, column)
         if role == _ROLE.TextAlignmentRole:
-            return None if column.name in {"class", "rois"} else _RIGHT
+            return None if column.name in {"class", "rois"} else RIGHT
         if role == _ROLE.DecorationRole and column.name == "class":
             spec = self._specs.get(int(self.table.values[row]))
             return None if spec is None else swatch(spec.color, 10)

@@ -63,6 +63,14 @@ class AnnotateSlide(QWidget):
         self.whole = WholeSlideBlock(self.session, self.controller)
         self.measure = MeasureBlock(self.session, self.controller)
         self.foot = StatusFoot(self.session)
+        self._blocks = (
+            self.slide,
+            self.predict,
+            self.correct,
+            self.refine,
+            self.whole,
+            self.measure,
+        )
         self._lay_out()
         self._numbers_due: float | None = None
         self._closed = False
@@ -88,17 +96,7 @@ class AnnotateSlide(QWidget):
         self.controller.cleanup()
         self.session.events.annotations_changed.disconnect(self._on_annotations)
         self.session.events.refining_changed.disconnect(self._on_refining)
-        for part in (
-            self.tasks,
-            self.recovery,
-            self.slide,
-            self.predict,
-            self.correct,
-            self.refine,
-            self.whole,
-            self.measure,
-            self.foot,
-        ):
+        for part in (self.tasks, self.recovery, *self._blocks, self.foot):
             part.cleanup()
         self.session.close()
 
@@ -112,14 +110,7 @@ class AnnotateSlide(QWidget):
         blocks = QVBoxLayout(inside)
         blocks.setContentsMargins(2, 2, 6, 2)
         blocks.setSpacing(GAP)
-        for block in (
-            self.slide,
-            self.predict,
-            self.correct,
-            self.refine,
-            self.whole,
-            self.measure,
-        ):
+        for block in self._blocks:
             blocks.addWidget(block)
         blocks.addStretch(1)
         self._scroll = QScrollArea()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 
 from napari_genselfdiff.annotation.exchange.outlines import outlines
@@ -40,17 +41,14 @@ class Picked:
         self._sketch = Sketch(controller.viewer)
         self._callbacks = controller.viewer.mouse_drag_callbacks
         self._callbacks.append(self._on_press)
-        session.events.annotations_changed.connect(self.clear)
-        session.events.task_changed.connect(self.clear)
-        session.events.slide_changed.connect(self.clear)
+        events = session.events
+        self._signals = events.annotations_changed, events.task_changed, events.slide_changed
+        for signal in self._signals:
+            signal.connect(self.clear)
 
     def cleanup(self) -> None:
         """Let go of the mouse and the session."""
-        for signal in (
-            self._session.events.annotations_changed,
-            self._session.events.task_changed,
-            self._session.events.slide_changed,
-        ):
+        for signal in self._signals:
             signal.disconnect(self.clear)
         if self._on_press in self._callbacks:
             self._callbacks.remove(self._on_press)
@@ -79,11 +77,12 @@ class Picked:
         spot = Region(y, x, 1, 1)
         if store is None or not object_id or spot.clipped(store.shape(task.name)) is None:
             return
-        if not store.object_rows(task.name, _ids(object_id))[0, 1]:
+        if not store.object_rows(task.name, np.array([object_id], np.uint32))[0, 1]:
             return  # it is gone since
         with suppress(GenSelfDiffError):
             window = holding(store, task, spot, [object_id])
-            rings = outlines((window.ids == object_id).astype("uint8"), *_corner(window.region))
+            at = window.region
+            rings = outlines((window.ids == object_id).astype(np.uint8), at.y, at.x)
             ring = max(rings, key=lambda ring: ring.area).points.tolist()
             world = [self._controller.world_point((py - 0.5, px - 0.5)) for px, py in ring]
             self._sketch.show([*world, *world[:1]])
@@ -120,13 +119,3 @@ class Picked:
                 object_id = int(store.read(task.name, inside).ids[0, 0])
         self._show(y, x, object_id)
         self.changed.emit(object_id)
-
-
-def _ids(object_id: int) -> Any:
-    import numpy as np
-
-    return np.array([object_id], np.uint32)
-
-
-def _corner(region: Region) -> tuple[int, int]:
-    return region.y, region.x

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox
+from qtpy.QtWidgets import QApplication, QCheckBox
 
 from napari_genselfdiff.session.wording import sentence
 from napari_genselfdiff.widgets.commands import COPY, HATCH, LIVE, PREDICT, ZOOM_IN
-from napari_genselfdiff.widgets.look import Block, badge, button, notice, row, text
+from napari_genselfdiff.widgets.look import Block, badge, button, choice, notice, row, text
 
 if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
@@ -24,12 +24,7 @@ class PredictBlock(Block):
     def __init__(self, session: Session, controller: Controller) -> None:
         super().__init__("Predict", 2)
         self._session, self._controller = session, controller
-        self.model = QComboBox()
-        self.model.setToolTip("Model in use for this task")
-        self.model.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.model.setMinimumContentsLength(8)
+        self.model = choice("Model in use for this task")
         self.model.activated.connect(self._choose_model)
         self.body.addWidget(self.model)
         self.about = text(small=True)

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyqtgraph
-from qtpy.QtWidgets import QComboBox
 
 from napari_genselfdiff.widgets.card import ResultCard
 from napari_genselfdiff.widgets.commands import REFINE, STOP_REFINE
-from napari_genselfdiff.widgets.look import ACCENT, Block, button, plain_button, row, text
+from napari_genselfdiff.widgets.look import ACCENT, Block, button, choice, plain_button, row, text
 from napari_genselfdiff.widgets.status import Progress
 
 if TYPE_CHECKING:
@@ -59,12 +58,7 @@ class RefineBlock(Block):
         self.progress = Progress(session.refining.stop, STOP_REFINE)
         self.curve = LossCurve()
         self.card = ResultCard(session, controller)
-        self.versions = QComboBox()
-        self.versions.setToolTip("Every version stays; ✓ is in use. Choose one and press Use")
-        self.versions.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.versions.setMinimumContentsLength(10)
+        self.versions = choice("Every version stays; ✓ is in use. Choose one and press Use", 10)
         self.use_button = plain_button("Use", "Use the chosen version", self._use_version)
         self.back_button = plain_button(
             "Go back", "Use the model that was in use before.", controller.go_back

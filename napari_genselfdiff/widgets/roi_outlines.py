@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from napari_genselfdiff.annotation.rois import ROI_COLOR
+from napari_genselfdiff.widgets.canvas_lines import (
+    hide,
+    put_above,
+    rimmed_line,
+    scene_of,
+    take_out,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,8 +46,7 @@ class RoiOutlines:
         """Show these, and no others."""
         slide = self._layers.slide
         if slide is None or not rois:
-            for visual in self._visuals:
-                visual.visible = False
+            hide(self._visuals)
             return
         if not self._lines and not self._make():
             return
@@ -56,8 +62,7 @@ class RoiOutlines:
 
     def remove(self) -> None:
         """Take everything out of the window."""
-        for visual in self._visuals:
-            visual.parent = None
+        take_out(self._visuals)
         self._lines, self._names = [], None
 
     @property
@@ -72,16 +77,12 @@ class RoiOutlines:
         return np.asarray((ring * scale + shift)[:, ::-1], np.float32)
 
     def _make(self) -> bool:
-        window = getattr(self._viewer, "window", None)
-        if window is None:
+        scene = scene_of(self._viewer)
+        if scene is None:
             return False
-        from vispy.scene.visuals import Line, Text  # type: ignore[import-untyped]
+        from vispy.scene.visuals import Text  # type: ignore[import-untyped]
 
-        scene = window._qt_viewer.canvas.view.scene
-        self._lines = [
-            Line(parent=scene, color=color, width=width, method="gl", antialias=True)
-            for color, width in ((_DARK, 4.5), (ROI_COLOR, 2.2))
-        ]
+        self._lines = rimmed_line(scene, (_DARK, 4.5), (ROI_COLOR, 2.2))
         self._names = Text(
             parent=scene,
             color=_INK,
@@ -90,7 +91,5 @@ class RoiOutlines:
             anchor_x="center",
             anchor_y="top",
         )
-        for number, visual in enumerate(self._visuals):
-            visual.order = _ORDER + number
-            visual.set_gl_state("translucent", depth_test=False)
+        put_above(self._visuals, _ORDER)
         return True

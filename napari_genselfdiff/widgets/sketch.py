@@ -6,6 +6,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from napari_genselfdiff.widgets.canvas_lines import (
+    hide,
+    put_above,
+    rimmed_line,
+    scene_of,
+    take_out,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -48,33 +56,26 @@ class Sketch:
 
     def clear(self) -> None:
         """Show nothing."""
-        for visual in (*self._lines, self._corners):
-            if visual is not None:
-                visual.visible = False
+        hide(self._visuals)
 
     def remove(self) -> None:
         """Take the line out of the window."""
-        for visual in (*self._lines, self._corners):
-            if visual is not None:
-                visual.parent = None
+        take_out(self._visuals)
         self._lines, self._corners = [], None
 
-    def _make(self) -> bool:
-        window = getattr(self._viewer, "window", None)
-        if window is None:
-            return False
-        from vispy.scene.visuals import Line, Markers  # type: ignore[import-untyped]
+    @property
+    def _visuals(self) -> list[Any]:
+        return [*self._lines, *([] if self._corners is None else [self._corners])]
 
-        scene = window._qt_viewer.canvas.view.scene
-        self._lines = [
-            Line(parent=scene, color=color, width=width, method="gl", antialias=True)
-            for color, width in ((_DARK, 4), (_BRIGHT, 1.6))
-        ]
+    def _make(self) -> bool:
+        scene = scene_of(self._viewer)
+        if scene is None:
+            return False
+        from vispy.scene.visuals import Markers  # type: ignore[import-untyped]
+
+        self._lines = rimmed_line(scene, (_DARK, 4), (_BRIGHT, 1.6))
         self._corners = Markers(parent=scene)
-        for number, visual in enumerate((*self._lines, self._corners)):
-            visual.order = _ORDER + number
-            visual.set_gl_state("translucent", depth_test=False)
-            visual.visible = False
+        put_above(self._visuals, _ORDER)
         return True
 
 
