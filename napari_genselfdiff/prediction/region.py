@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from napari_genselfdiff.errors import ConfigError, JobFailedError
-from napari_genselfdiff.prediction.answers import Readable, TileAnswer, TileReader, assemble
+from napari_genselfdiff.prediction.answers import Labels, Readable, TileAnswer, TileReader, assemble
 from napari_genselfdiff.prediction.asking import answers_for
 from napari_genselfdiff.prediction.confidence import object_confidences, unsure
 from napari_genselfdiff.prediction.stopwatch import Stopwatch
-from napari_genselfdiff.prediction.tiles import Tile, model_downsample
+from napari_genselfdiff.prediction.tiles import ScaleChoice, Tile, model_downsample
 from napari_genselfdiff.slides.geometry import Region, grid_shape
 
 if TYPE_CHECKING:
@@ -151,16 +151,28 @@ def predict_region(
         if should_stop():
             return
     labels = assemble(answers, model.card, scale.mpp, _cores(tiles))
-    cut = region.shifted(-_cores(tiles).y, -_cores(tiles).x).slices
+    yield _done(labels, region, _cores(tiles), model.card, scale, profile, watch)
+
+
+def _done(
+    labels: Labels,
+    region: Region,
+    area: Region,
+    card: ModelCard,
+    scale: ScaleChoice,
+    profile: Profile,
+    watch: Stopwatch,
+) -> RegionDone:
+    """What is known of a region, of the labels of the area of all its tiles."""
+    cut = region.shifted(-area.y, -area.x).slices
     objects = None if labels.objects is None else renumbered(labels.objects[cut])
     watch.lap("instances")
-    hatched = unsure(labels.confidence, model.card, scale.mpp, profile.flips)[cut].copy()
+    hatched = unsure(labels.confidence, card, scale.mpp, profile.flips)[cut].copy()
     sure = None
     if objects is not None:
-        seen = labels.confidence[cut]
-        sure = object_confidences(objects, seen, model.card, profile.flips)
+        sure = object_confidences(objects, labels.confidence[cut], card, profile.flips)
     watch.lap("confidence")
-    yield RegionDone(
+    return RegionDone(
         region,
         scale.downsample,
         scale.mpp,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_genselfdiff.annotation.exchange.geojson import write_geojson
+from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
+from napari_genselfdiff.annotation.exchange.table import write_table
 from napari_genselfdiff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,34 +84,40 @@ def export_file(
     """
     kind = export_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "shapes":
-        from napari_genselfdiff.annotation.exchange.geojson import write_geojson
-
-        number = write_geojson(
-            store,
-            task_name,
-            path,
-            frame=frame,
-            bounds=bounds,
-            provenance=provenance,
-            slide=slide,
-            roi=roi,
-        )
-        return f"{number} shapes"
+    if kind == "labels":
+        return _labels(store, task_name, path, frame, bounds, provenance, roi)
     if kind == "table":
-        from napari_genselfdiff.annotation.exchange.table import write_table
-
         number = write_table(
             store, task_name, path, frame=frame, bounds=bounds, slide=slide, roi=roi
         )
         return f"{number} rows"
+    number = write_geojson(
+        store,
+        task_name,
+        path,
+        frame=frame,
+        bounds=bounds,
+        provenance=provenance,
+        slide=slide,
+        roi=roi,
+    )
+    return f"{number} shapes"
+
+
+def _labels(
+    store: AnnotationStore,
+    task_name: str,
+    path: Path,
+    frame: Frame,
+    bounds: Region | None,
+    provenance: Mapping[str, Any] | None,
+    roi: str | None,
+) -> str:
     if roi is not None:
         raise ConfigError(
             f"{path.name} would hold labels, which are always of the whole slide; restrict "
             "GeoJSON or a table"
         )
-    from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
-
     height, width = write_label_tiff(
         store, task_name, path, frame=frame, bounds=bounds, provenance=provenance
     )
