@@ -14,6 +14,7 @@ from napari_genselfdiff.annotation.store import MODEL, AnnotationStore, Window
 from napari_genselfdiff.annotation.tasks import NUCLEI, REGIONS
 from napari_genselfdiff.registry.card import ClassSpec, TaskSpec
 from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.slides.slide import Slide
 
 CELLS = TaskSpec(
     name="Cells",
@@ -39,6 +40,11 @@ def open_store(
         "author": "Ada",
     }
     return AnnotationStore.open(path, **{**about, **changes})
+
+
+def store_of(slide: Slide, path: Path) -> AnnotationStore:
+    """Empty annotations of a slide, whatever it says of the size of its pixels."""
+    return open_store(path, slide.shape, slide_path=slide.path, slide_hash=slide.hash)
 
 
 def new_store(path: Path, shape: tuple[int, int] = (1300, 1100)) -> AnnotationStore:

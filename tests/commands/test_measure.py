@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.annotation.tasks import NUCLEI
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import open_slide
+from tests.annotation.builders import store_of
 from tests.commands.conftest import Run
 
 SQUARE = [(-0.5, -0.5), (-0.5, 199.5), (199.5, 199.5), (199.5, -0.5)]
@@ -24,14 +24,7 @@ def annotated(tmp_path: Path, make_slide: Callable[..., Path]) -> Path:
     """Annotations of a real slide with two square nuclei, one in the region of interest."""
     path = make_slide(tmp_path / "case.tif", 600, 800, levels=2)
     with open_slide(path) as slide:
-        store = AnnotationStore.open(
-            tmp_path / "case.tif.gsd.zarr",
-            slide_path=path,
-            slide_hash=slide.hash,
-            shape=slide.shape,
-            mpp=0.25,
-            mpp_assumed=False,
-        )
+        store = store_of(slide, tmp_path / "case.tif.gsd.zarr")
     store.add_task(NUCLEI)
     before = store.read("Nuclei", Region(0, 0, 600, 800))
     after = before.copy()

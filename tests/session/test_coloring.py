@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.annotation.tasks import NUCLEI
 from napari_genselfdiff.commands.slide_job import Job as SlideJob
 from napari_genselfdiff.engine.tasks import Context
@@ -21,6 +20,7 @@ from napari_genselfdiff.session.coloring import choose_colors, colors_note
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import open_slide
+from tests.annotation.builders import store_of
 from tests.session.parts import FakeEngine, make_model
 from tests.slides.test_colors import profile
 
@@ -91,14 +91,7 @@ def test_a_model_reads_what_it_learned_from_whatever_is_shown(
 def test_corrections_are_read_in_the_colours_of_the_model(path: Path, tmp_path: Path) -> None:
     card = make_model(tmp_path / "model", colors="srgb").card
     with open_slide(path) as slide:
-        store = AnnotationStore.open(
-            tmp_path / "case.gsd.zarr",
-            slide_path=path,
-            slide_hash=slide.hash,
-            shape=slide.shape,
-            mpp=0.25,
-            mpp_assumed=False,
-        )
+        store = store_of(slide, tmp_path / "case.gsd.zarr")
         store.add_task(NUCLEI)
         store.accept("Nuclei", Region(0, 0, 200, 200))
         tiles = collect_tiles(slide, store, card)

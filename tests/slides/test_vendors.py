@@ -90,6 +90,15 @@ def whole_tiles(rgb: RGB, tile: int) -> RGB:
     return np.ascontiguousarray(rgb[:height, :width])
 
 
+class SeveralFiles:
+    """Formats that are a folder of files."""
+
+    def test_identity_survives_a_move(self, slide: Slide, tmp_path: Path) -> None:
+        copy = Path(shutil.copytree(slide.path.parent, tmp_path / "copy")) / slide.path.name
+        with open_slide(copy) as other:
+            assert other.hash == slide.hash
+
+
 class TestNDPI(OpenSlideContract):
     """Hamamatsu's: one long JPEG picture a level."""
 
@@ -101,7 +110,7 @@ class TestNDPI(OpenSlideContract):
         assert slide.downsamples[:2] == (1.0, 2.0)  # OpenSlide adds smaller ones
 
 
-class TestVMS(OpenSlideContract):
+class TestVMS(SeveralFiles, OpenSlideContract):
     """Hamamatsu's older one: JPEG pictures with restart markers."""
 
     @pytest.fixture(scope="class")
@@ -113,13 +122,8 @@ class TestVMS(OpenSlideContract):
     def write(cls, path: Path, rgb: RGB) -> Path:
         return write_vms(path, rgb, halved(halved(rgb)))
 
-    def test_identity_survives_a_move(self, slide: Slide, tmp_path: Path) -> None:
-        copy = Path(shutil.copytree(slide.path.parent, tmp_path / "copy")) / slide.path.name
-        with open_slide(copy) as other:
-            assert other.hash == slide.hash
 
-
-class TestMRXS(TiledContract):
+class TestMRXS(SeveralFiles, TiledContract):
     """3DHISTECH's: empty tiles are not stored, and are white."""
 
     @pytest.fixture(scope="class")
@@ -133,11 +137,6 @@ class TestMRXS(TiledContract):
     def write(cls, path: Path, rgb: RGB) -> Path:
         levels = [rgb, halved(rgb)]
         return write_mrxs(path, levels, tile=128, mpp=0.3)
-
-    def test_identity_survives_a_move(self, slide: Slide, tmp_path: Path) -> None:
-        copy = Path(shutil.copytree(slide.path.parent, tmp_path / "copy")) / slide.path.name
-        with open_slide(copy) as other:
-            assert other.hash == slide.hash
 
 
 class TestBIF(TiledContract):

@@ -223,19 +223,13 @@ def test_nothing_can_be_changed_that_is_only_looked_at(hand: Hand, opened_twice:
 @pytest.fixture
 def opened_twice(slide_path: Path) -> Any:
     """A slide whose annotations another window owns."""
-    from napari_genselfdiff.annotation.store import AnnotationStore, default_store_path
+    from napari_genselfdiff.annotation.store import default_store_path
     from napari_genselfdiff.annotation.tasks import NUCLEI
     from napari_genselfdiff.slides.slide import open_slide
+    from tests.annotation.builders import store_of
 
     with open_slide(slide_path) as slide:
-        store = AnnotationStore.open(
-            default_store_path(slide_path),
-            slide_path=slide_path,
-            slide_hash=slide.hash,
-            shape=slide.shape,
-            mpp=0.25,
-            mpp_assumed=False,
-        )
+        store = store_of(slide, default_store_path(slide_path))
     store.add_task(NUCLEI)
     yield slide_path
     store.close()
