@@ -103,15 +103,16 @@ class PretrainRecipe(PretextConfig):
     """Pre-training without labels: the network learns to mend damaged images.
 
     ``start`` is ``scratch``, ``bundled`` for the shipped backbone, or a folder or file with
-    backbone weights. ``start_head = "new"`` takes only its U-Net, so that the pretext may be
-    another one than the start's. ``init`` draws the first weights as PyTorch does or as the
-    released code did.
+    backbone weights. With another pretext than the start's, ``start_head = "new"`` takes only its
+    U-Net, and ``"reuse"`` its head, too: a head that tells the noise nearly tells ``v`` where there
+    is little of it, since v = √ᾱ ε - √(1 - ᾱ) x₀ (Salimans & Ho 2022). ``init`` draws the first
+    weights as PyTorch does or as the released code did.
     """
 
     name: str
     preset: str = "fast"
     start: str = "scratch"
-    start_head: Literal["keep", "new"] = "keep"
+    start_head: Literal["keep", "new", "reuse"] = "keep"
     init: Init = "default"
     data: UnlabelledData
     patch: PatchConfig = PatchConfig()

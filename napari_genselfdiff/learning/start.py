@@ -41,6 +41,7 @@ def start_denoiser(recipe: PretrainRecipe) -> Denoiser:
         load_part(model.unet, "unet.", path, recipe.preset)
         if recipe.start_head == "keep":
             check_pretext(path, recipe)
+        if recipe.start_head != "new":
             load_part(model.head, "head.", path, recipe.preset)
     return model
 
@@ -84,7 +85,7 @@ def check_pretext(weights: Path, wanted: PretextConfig, prefix: str = "") -> Non
     learned, asked = (_settings(fields) for fields in (card, wanted.card_fields()))
     other = [f"{prefix}{key}={value}" for key, value in learned.items() if asked.get(key) != value]
     if other:
-        without = "" if prefix else " take only its U-Net with start_head=new,"
+        without = "" if prefix else " learn another from it with start_head=reuse or new,"
         raise ConfigError(
             f"{folder.name} was pre-trained with another pretext than the recipe's; "
             f"go on with the same: {' '.join(other)},{without} or begin with start=scratch"

@@ -50,6 +50,12 @@ def test_a_new_head_on_the_old_u_net_takes_any_pretext() -> None:
     assert {name.split(".")[1] for name in drawn} == {"expand", "look", "mix", "out"}
 
 
+def test_an_old_head_may_learn_another_pretext() -> None:
+    shipped = read_state(start_file("bundled"))
+    ours = start_denoiser(adapt("noise.schedule=cosine", "start_head=reuse")).state_dict()
+    assert all(torch.equal(ours[name], shipped[name]) for name in ours)
+
+
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     write_weights(tmp_path / "weights.safetensors", Denoiser(TINY))
     with pytest.raises(ModelFileError, match="another network than fast"):
