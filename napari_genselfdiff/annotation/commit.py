@@ -50,21 +50,28 @@ class Staging:
     _confidences: dict[int, float] = field(default_factory=dict)
     _coverage: dict[tuple[int, int], NDArray[np.int64]] = field(default_factory=dict)
 
-    def add(self, after: Window) -> None:
-        """Stage a window; only chunks that differ from what is stored are written."""
-        region = aligned(after.region, CHUNK).clipped(self.arrays.shape)
-        if region is None:
+    def add(self, after: Window, stored: Window | None = None) -> None:
+        """Stage a window; only chunks that differ from what is stored are written.
+
+        ``stored`` is what lies there and around it up to the borders of chunks, if it was read.
+        """
+        after_region = after.region.clipped(self.arrays.shape)
+        if after_region is None:
             return
-        old = read_window(self.arrays, region)
-        new = old.copy()
-        part = new.cropped(after.region)
-        part.classes[...], part.provenance[...] = after.classes, after.provenance
-        if after.objects is not None:
-            part.ids[...] = after.objects
-        changed = self._changed(old, new)
+        after = after.cropped(after_region)
+        if stored is None:
+            stored = read_window(self.arrays, on_chunks(after_region, self.arrays.shape))
+        changed = self._changed(stored.cropped(after_region), after)
         if changed is None:
             return
         self.boxes.append(changed)
+        region = on_chunks(changed, self.arrays.shape)
+        old = stored.cropped(region)
+        new, after = old.copy(), after.cropped(changed)
+        part = new.cropped(changed)
+        part.classes[...], part.provenance[...] = after.classes, after.provenance
+        if after.objects is not None:
+            part.ids[...] = after.objects
         self._put("classes", region, old.classes, new.classes)
         self._put("provenance", region, old.provenance, new.provenance)
         self.pixels.update(_class_delta(old.classes, new.classes))
@@ -190,6 +197,11 @@ def read_window(arrays: TaskArrays, region: Region) -> Window:
     """Read a region (inside the grid) of every array of a task."""
     values = {name: stored.read(region.slices) for name, stored in arrays.stored.items()}
     return Window(region, values["classes"], values.get("objects"), values["provenance"])
+
+
+def on_chunks(region: Region, shape: tuple[int, int]) -> Region:
+    """Smallest rectangle of whole chunks, or up to the grid's end, around a region of the grid."""
+    return aligned(region, CHUNK).clipped(shape) or region
 
 
 def bounding_box(boxes: list[Region]) -> Region:

@@ -211,11 +211,15 @@ class JournaledStore:
         region: Region,
         model_hash: str | None = None,
         look: LookKind = "none",
+        stored: Window | None = None,
     ) -> int:
-        """Make windows (no two on one chunk) one operation; the pixels it changed, 0 for none."""
+        """Make windows (no two on one chunk) one operation; the pixels it changed, 0 for none.
+
+        ``stored`` is what lies in whole chunks around the windows, where it was read already.
+        """
         self._check_writable()
         staged = self._stage(
-            task_name, what, windows, region=region, model_hash=model_hash, look=look
+            task_name, what, windows, stored, region=region, model_hash=model_hash, look=look
         )
         return 0 if staged is None else self._land(staged)
 
@@ -224,6 +228,7 @@ class JournaledStore:
         task_name: str,
         what: str,
         windows: Iterable[Window],
+        stored: Window | None = None,
         *,
         region: Region,
         model_hash: str | None = None,
@@ -233,7 +238,7 @@ class JournaledStore:
         with disk_errors("save the annotations"), self._journal.begin() as transaction:
             staging = Staging(self._arrays[task_name], transaction)
             for window in windows:
-                staging.add(window)
+                staging.add(window, stored)
             if not staging.boxes:
                 return None
             staging.finish()

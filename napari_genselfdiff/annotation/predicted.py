@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_genselfdiff.annotation.classed import ClassedStore
-from napari_genselfdiff.annotation.commit import read_window
+from napari_genselfdiff.annotation.commit import on_chunks, read_window
 from napari_genselfdiff.annotation.merge import merge_areas, merge_objects
 from napari_genselfdiff.errors import ConfigError
 
@@ -43,12 +43,16 @@ class PredictedStore(ClassedStore):
         arrays = self._task(task_name)
         new = window.checked(arrays.has_objects).cropped(self._on_grid(arrays, window.region))
         new = self._in_present_classes(task_name, new)
-        if arrays.has_objects:
-            around = read_window(arrays, self._on_grid(arrays, new.region.padded(_MARGIN)))
-            after, written = merge_objects(around, new, arrays.rows, self._allocate)
+        around = self._on_grid(arrays, new.region.padded(_MARGIN)) if arrays.has_objects else None
+        stored = read_window(arrays, on_chunks(around or new.region, arrays.shape))
+        if around is not None:
+            current = stored.cropped(around)
+            after, written = merge_objects(current, new, arrays.rows, self._allocate)
         else:
-            after, written = merge_areas(read_window(arrays, new.region), new)
-        self._commit(task_name, what, [after], region=new.region, model_hash=model_hash)
+            after, written = merge_areas(stored.cropped(new.region), new)
+        self._commit(
+            task_name, what, [after], region=new.region, model_hash=model_hash, stored=stored
+        )
         return written
 
     def _in_present_classes(self, task_name: str, window: Window) -> Window:
