@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.schema import OperationRecord
 
 MAX_BOXES = 64
+_LITTLE_MORE = 1.05  # of the pixels of two boxes, for the one around them
 
 
 @dataclass
@@ -212,6 +213,20 @@ def bounding_box(boxes: list[Region]) -> Region:
         max(box.y1 for box in boxes),
         max(box.x1 for box in boxes),
     )
+
+
+def joined(boxes: list[Region]) -> list[Region]:
+    """Boxes that cover the same and hardly more, neighbours made one; fewer of them, often."""
+    result: list[Region] = []
+    for box in sorted(boxes, key=lambda box: (box.y, box.x)):
+        for at, other in enumerate(result):
+            both = bounding_box([other, box])
+            if both.area <= _LITTLE_MORE * (other.area + box.area):
+                result[at] = both
+                break
+        else:
+            result.append(box)
+    return result
 
 
 def _class_delta(old: NDArray[np.uint8], new: NDArray[np.uint8]) -> dict[str, int]:

@@ -48,6 +48,7 @@ class ReadyChunks:
         self._files = files
         self._folder = files.writable(f"journal/apply-{uuid4().hex}/0").parent
         self._moves: list[tuple[str, Path, Path | None]] = []
+        self._made: set[Path] = set()
 
     def add(self, key: str, data: bytes | None) -> None:
         """Make a chunk ready; ``None`` means that its file goes away."""
@@ -55,7 +56,9 @@ class ReadyChunks:
         if data is None and self._files.aside is not None:
             data = b""  # it hides the file at home
         if data is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent not in self._made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._made.add(target.parent)
             ready = self._folder / str(len(self._moves))
             write_file(ready, data)
         self._moves.append((key, target, ready))
@@ -201,6 +204,16 @@ class Journal:
                 if key.startswith(name):
                     before = _member(archive, f"before/{key}") or None
                     yield key, before, _member(archive, f"after/{key}") or None
+
+    def keys(self, op_id: int) -> list[str]:
+        """Names of the chunks an operation changed; StoreCorruptError if its file is damaged."""
+        with self._opened(op_id) as archive:
+            return _keys(archive, "before")
+
+    def side(self, op_id: int, side: Side, key: str) -> bytes | None:
+        """Bytes of a chunk before or after an operation; errors as for :meth:`keys`."""
+        with self._opened(op_id) as archive:
+            return _member(archive, f"{side}/{key}") or None
 
     def clean(self, keep: Iterable[int]) -> None:
         """Remove everything but the files of these operations."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import uuid4
@@ -11,7 +11,7 @@ from psygnal import Signal, SignalGroup
 
 from napari_genselfdiff.annotation.arrays import TaskArrays
 from napari_genselfdiff.annotation.background import Background
-from napari_genselfdiff.annotation.commit import Staged, Staging, bounding_box
+from napari_genselfdiff.annotation.commit import Staged, Staging, bounding_box, joined
 from napari_genselfdiff.annotation.disk import disk_errors
 from napari_genselfdiff.annotation.files import Files
 from napari_genselfdiff.annotation.history import History
@@ -90,6 +90,7 @@ class JournaledStore:
         self._look_archive = LookArchive(self.files)
         self._arrays = {n: TaskArrays(self.files, t, record.slide) for n, t in record.tasks.items()}
         self._described: dict[int, OperationRecord] = {}
+        self._overview_waits = 0  # boxes that may be behind
 
     @property
     def read_only(self) -> bool:
@@ -110,6 +111,21 @@ class JournaledStore:
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
         self.close()
+
+    @contextmanager
+    def overview_later(self, most: int = 4) -> Iterator[None]:
+        """Let coarser levels follow once for up to ``most`` boxes, for many steps in a row.
+
+        Until then they are behind; whatever ends this process, the next one catches up.
+        """
+        self._overview_waits = most
+        try:
+            yield
+        finally:
+            self._overview_waits = 0
+            cut_off = self._record.journal.applying is not None  # the disk failed within a step
+            if self._lock is not None and self._record.dirty and not cut_off:
+                self._follow()
 
     @property
     def history(self) -> History:
@@ -288,12 +304,13 @@ class JournaledStore:
 
     def _follow(self, *, align: bool = False) -> None:
         """Rebuild coarser levels where level 0 is ahead; on a full disk later, with a notice."""
-        clean = True
+        waits = sum(map(len, self._record.dirty.values())) < self._overview_waits
+        clean = not waits
         try:
             with disk_errors("update the overview of the annotations"):
-                for name, boxes in self._record.dirty.items():
-                    for box in boxes:
-                        self._arrays[name].rebuild(Region(*box), align=align)
+                for name, boxes in () if waits else self._record.dirty.items():
+                    for box in joined([Region(*box) for box in boxes]):
+                        self._arrays[name].rebuild(box, align=align)
         except StoreError as err:
             clean = False
             self.events.notice.emit(f"{err}. The annotations themselves are saved.")

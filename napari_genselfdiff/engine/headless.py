@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,7 @@ def segment_whole(
     outcome.tiles = plan.total
     work = SlideRun(run, plan, request.spec(run, plan), make_workers(plan))
     own: defaultdict[str, float] = defaultdict(float)
-    try:
+    with request.store.overview_later(), closing(work):  # nobody looks on
         work.resume()
         while not (work.finished and work.idle):
             ready = work.step(_WAIT_S)
@@ -87,8 +88,6 @@ def segment_whole(
                 outcome.paused = True
                 break
         _take_over_all(request, work, work.step(0), outcome, own)
-    finally:
-        work.close()
     outcome.objects, outcome.computed = objects_in(run), work.computed
     outcome.seconds = {
         **work.seconds,
