@@ -46,5 +46,9 @@ class TrainingError(GenSelfDiffError):
     """Training stopped because going on would not give a usable model."""
 
 
+class StoppedError(GenSelfDiffError):
+    """Work ended early because somebody asked for that; nothing of it is left."""
+
+
 class JobFailedError(GenSelfDiffError):
     """A background job stopped early; the message or ``__cause__`` says why."""

@@ -84,6 +84,11 @@ class TaskArrays:
         """Levels of an array, the task's grid first, read without zarr; see ``chunks``."""
         return self._chunked[array]
 
+    @property
+    def pyramids(self) -> dict[str, list[ChunkArray]]:
+        """Every array's :meth:`pyramid`."""
+        return self._chunked
+
     def rebuild(self, box: Region, *, align: bool = False) -> None:
         """Bring what depends on level 0 up to date with a changed box of it."""
         for key in [key for key in self._known_tiles if key[0].intersection(box) is not None]:

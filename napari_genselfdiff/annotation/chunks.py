@@ -52,6 +52,11 @@ class ChunkArray:
         self._files = files
         self._dtype = np.dtype(dtype).newbyteorder("<")
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the elements, as :meth:`read` gives them."""
+        return self._dtype.newbyteorder("=")
+
     def read(self, index: Slices) -> NDArray[Any]:
         """Values of a rectangle, clipped to the array.
 
@@ -61,7 +66,7 @@ class ChunkArray:
             If a chunk file does not hold a whole chunk; it stays as it is.
         """
         index = self._clipped(index)
-        result = np.zeros([s.stop - s.start for s in index], self._dtype.newbyteorder("="))
+        result = np.zeros([s.stop - s.start for s in index], self.dtype)
         for block, into, part in self._parts(index):
             values = self._load(block)
             if values is not None:

@@ -63,6 +63,17 @@ def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
         partial.unlink(missing_ok=True)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Give a place to write a file, which gets its name once it is complete and goes away else."""
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def remove_tree(folder: Path) -> None:
     """Remove a folder of ours that may be incomplete; nothing happens where it is missing."""
     shutil.rmtree(folder, ignore_errors=True)

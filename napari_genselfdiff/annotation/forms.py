@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,25 @@ def perimeters(codes: Codes, n: int) -> Values:
     there. Border pixels count 1, √2 or (1 + √2)/2, by which of their neighbours are border pixels
     of the same object.
     """
+    _, own, lengths = _border(codes)
+    total: Values = np.bincount(own, lengths, n).astype(np.float64)
+    return total
+
+
+def perimeter_inside(mask: NDArray[np.bool_], margin: int) -> float:
+    """Length of the border pixels of a mask (h, w) that are further than a margin from its edge.
+
+    With a margin of 2 or more, the parts of a large mask add up to what :func:`perimeters` gives.
+    """
+    at, _, lengths = _border(mask)
+    rows, columns = np.divmod(at, mask.shape[1] + 2)
+    inner = (rows > margin) & (rows <= mask.shape[0] - margin)
+    inner &= (columns > margin) & (columns <= mask.shape[1] - margin)
+    return float(lengths[inner].sum())
+
+
+def _border(codes: NDArray[Any]) -> tuple[Codes, NDArray[np.int32], Values]:
+    """Border pixels: places in the image with a frame of one pixel, objects, and lengths."""
     framed = np.pad(codes.astype(np.int32), 1)
     flat, row = framed.ravel(), framed.shape[1]
     at = np.flatnonzero(flat)
@@ -43,8 +62,7 @@ def perimeters(codes: Codes, n: int) -> Values:
     lengths[list(_STRAIGHT)] = 1.0
     lengths[list(_SLANTED)] = np.sqrt(2)
     lengths[list(_BENT)] = (1 + np.sqrt(2)) / 2
-    total: Values = np.bincount(own, lengths[kind], n).astype(np.float64)
-    return total
+    return at, own, lengths[kind]
 
 
 def eccentricities(codes: Codes, n: int) -> Values:
@@ -56,9 +74,14 @@ def eccentricities(codes: Codes, n: int) -> Values:
     y -= (np.bincount(of, y, n) / pixels)[of]
     x -= (np.bincount(of, x, n) / pixels)[of]
     yy, xx, xy = (np.bincount(of, product, n) / pixels for product in (y * y, x * x, x * y))
+    return eccentricity(yy, xx, xy)
+
+
+def eccentricity(yy: Values, xx: Values, xy: Values) -> Values:
+    """Eccentricity of ellipses with these second moments about their centres, each (n,)."""
     middle, spread = (yy + xx) / 2, np.sqrt(((yy - xx) / 2) ** 2 + xy**2)
     long = middle + spread
-    ratio = np.divide(middle - spread, long, out=np.ones(n), where=long > 0)
+    ratio = np.divide(middle - spread, long, out=np.ones_like(long), where=long > 0)
     found: Values = np.sqrt(np.clip(1 - ratio, 0, 1))
     return found
 

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from napari_genselfdiff.annotation.exchange.measured import MEASURED, object_measurer
+from napari_genselfdiff.annotation.exchange.measured import MEASURED, area_forms, object_measurer
 from napari_genselfdiff.annotation.exchange.shapes import object_stats, shapes
+from napari_genselfdiff.annotation.exchange.watching import nobody
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.rois import Roi
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.slide import Slide
@@ -71,6 +73,7 @@ def object_tables(
     slide: Slide | None = None,
     rois: Sequence[Roi] = (),
     within: Roi | None = None,
+    watch: Watch = nobody,
 ) -> Iterator[ObjectTable]:
     """Measure every object of a task once, a part of the slide at a time.
 
@@ -82,12 +85,15 @@ def object_tables(
         Regions of interest for which is told what lies inside.
     within
         Objects whose centroid lies outside this one are left out, areas are cut at its border.
+    watch
+        Hears how far it is.
     """
     if store.tasks[task_name].kind == "areas":
-        yield from _areas(store, task_name, rois, within)
+        yield from _areas(store, task_name, slide, rois, within, watch)
         return
     downsample = store.downsample(task_name)
-    for stats in object_stats(store, task_name, object_measurer(store, task_name, slide)):
+    measurer = object_measurer(store, task_name, slide)
+    for stats in object_stats(store, task_name, measurer, watch):
         columns = [
             (stats.rows + 0.5) * downsample - 0.5,
             (stats.columns + 0.5) * downsample - 0.5,
@@ -103,18 +109,24 @@ def object_tables(
 
 
 def _areas(
-    store: AnnotationStore, task_name: str, rois: Sequence[Roi], within: Roi | None
+    store: AnnotationStore,
+    task_name: str,
+    slide: Slide | None,
+    rois: Sequence[Roi],
+    within: Roi | None,
+    watch: Watch,
 ) -> Iterator[ObjectTable]:
-    """Connected areas, which have neither ids nor forms."""
+    """Connected areas, which have no ids, and of which no model says how sure it is."""
     downsample = store.downsample(task_name)
-    found = shapes(store, task_name, within=within)
+    new_form = area_forms(store, task_name, slide)
+    found = shapes(store, task_name, new_form=new_form, within=within, watch=watch)
     while batch := list(islice(found, _AREAS)):
         places = np.array([shape.centroid for shape in batch])
         columns = [
             *((places + 0.5) * downsample - 0.5).T,
             np.array([shape.pixels for shape in batch]) * (store.mpp * downsample) ** 2,
             *_shares(np.array([shape.provenance for shape in batch])).T,
-            *np.full((len(MEASURED), len(batch)), np.nan),
+            *np.array([shape.measured for shape in batch]).T,
         ]
         values = np.array([shape.value for shape in batch], np.uint8)
         yield _table(np.zeros(len(batch), np.uint32), values, columns, rois)

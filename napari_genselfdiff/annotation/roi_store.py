@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_genselfdiff.annotation.disk import disk_errors
-from napari_genselfdiff.annotation.predicted import PredictedStore
+from napari_genselfdiff.annotation.held import HeldStore
 from napari_genselfdiff.annotation.rois import (
     MAX_ROI_BYTES,
     ROI_FILE,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.paths import Point
 
 
-class RoiStore(PredictedStore):
+class RoiStore(HeldStore):
     """A store with regions of interest. They belong to the slide; every task is measured in them.
 
     A step of the history belongs to a task, so each change names one.

@@ -13,20 +13,21 @@ import io
 from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
-from napari_genselfdiff.annotation.disk import disk_errors
+from napari_genselfdiff.annotation.disk import disk_errors, new_file
 from napari_genselfdiff.annotation.exchange.features import SEPARATOR, FeatureWriter, as_json
 from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson
-from napari_genselfdiff.annotation.exchange.measured import object_measurer
+from napari_genselfdiff.annotation.exchange.measured import area_forms, object_measurer
 from napari_genselfdiff.annotation.exchange.origin import Frame, frame_offset, origin
 from napari_genselfdiff.annotation.exchange.shapes import shapes
+from napari_genselfdiff.annotation.exchange.watching import nobody
 from napari_genselfdiff.annotation.rois import pick_roi
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Frame", "read_geojson", "write_geojson"]
 
 
-def write_geojson(
+def write_geojson(  # noqa: PLR0913  (choices, each given by its name)
     store: AnnotationStore,
     task_name: str,
     path: Path,
@@ -44,6 +45,7 @@ def write_geojson(
     provenance: Mapping[str, Any] | None = None,
     slide: Slide | None = None,
     roi: str | None = None,
+    watch: Watch = nobody,
 ) -> int:
     """Write all objects (detections) or areas (annotations) of a task for QuPath.
 
@@ -62,6 +64,8 @@ def write_geojson(
     roi
         Name of a region of interest to which everything is restricted: objects whose centroid
         lies inside, areas cut at its border.
+    watch
+        Hears how far it is.
 
     Returns
     -------
@@ -80,7 +84,8 @@ def write_geojson(
     within = None if roi is None else pick_roi(store.rois, roi)
     writer = FeatureWriter(store, task_name, offset)
     measurer = object_measurer(store, task_name, slide)
-    found = shapes(store, task_name, measurer, within=within)
+    new_form = area_forms(store, task_name, slide)
+    found = shapes(store, task_name, measurer, new_form=new_form, within=within, watch=watch)
     features = ((as_json(writer.feature(shape)), 1) for shape in found)
     rois = [writer.roi(region) for region in (store.rois if within is None else [within])]
     return write_features(path, about, rois, features)
@@ -109,16 +114,11 @@ def write_features(
 @contextmanager
 def _new_text_file(path: Path) -> Iterator[io.TextIOBase]:
     """Write a UTF-8 file that appears under its name when it is complete."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    try:
-        with partial.open("wb") as raw:
-            if path.suffix == ".gz":
-                packed = gzip.GzipFile("", "wb", 5, raw, mtime=0)
-                with packed, io.TextIOWrapper(packed, "utf-8", newline="\n") as file:
-                    yield file
-            else:
-                with io.TextIOWrapper(raw, "utf-8", newline="\n") as file:
-                    yield file
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as partial, partial.open("wb") as raw:
+        if path.suffix == ".gz":
+            packed = gzip.GzipFile("", "wb", 5, raw, mtime=0)
+            with packed, io.TextIOWrapper(packed, "utf-8", newline="\n") as file:
+                yield file
+        else:
+            with io.TextIOWrapper(raw, "utf-8", newline="\n") as file:
+                yield file

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
-from napari_genselfdiff.annotation.disk import disk_errors
+from napari_genselfdiff.annotation.arrays import CHUNK
+from napari_genselfdiff.annotation.disk import disk_errors, new_file
 from napari_genselfdiff.annotation.exchange.origin import Frame, frame_offset, origin
+from napari_genselfdiff.annotation.exchange.watching import nobody, watched
 from napari_genselfdiff.annotation.pyramid import level_shapes
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.arrays import ArrayName
+    from napari_genselfdiff.annotation.chunks import ChunkArray
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
 
@@ -36,6 +40,7 @@ def write_label_tiff(
     frame: Frame = "level0",
     bounds: Region | None = None,
     provenance: Mapping[str, Any] | None = None,
+    watch: Watch = nobody,
 ) -> tuple[int, ...]:
     """Write the ids of a task's objects (uint32), or the classes of its areas (uint8).
 
@@ -49,6 +54,8 @@ def write_label_tiff(
         ``qupath`` gives the part in the slide's ``bounds`` (None: all of it).
     provenance
         What else the file should say of its origin; plain JSON values.
+    watch
+        Hears how far it is.
 
     Returns
     -------
@@ -68,19 +75,18 @@ def write_label_tiff(
     about = origin(store, task_name, frame=frame, offset=(x, y), provenance=provenance)
     array: ArrayName = "objects" if store.tasks[task_name].kind == "objects" else "classes"
     cut = _cut(store, task_name, bounds if frame == "qupath" else None)
-    views = _views(store.levels(task_name, array), cut)
+    views = _views(store.drawn_levels(task_name, array), cut)
     about |= {"pixels": array, "downsample": cut.downsample}
     size = store.mpp * cut.downsample
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    with disk_errors(f"write {path}"):
-        try:
-            with tifffile.TiffWriter(partial, ome=True, bigtiff=_is_big(views[0])) as tif:
-                for number, view in enumerate(views):
-                    _write(tif, view, size * 2**number, _about(store, task_name, size, about))
-                    about = {}
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    tiles = watched([place for view in views for place in view.places], watch)
+    with (
+        disk_errors(f"write {path}"),
+        new_file(path) as partial,
+        tifffile.TiffWriter(partial, ome=True, bigtiff=_is_big(views[0])) as tif,
+    ):
+        for number, view in enumerate(views):
+            said = _about(store, task_name, size, about if number == 0 else {})
+            _write(tif, view, tiles, size * 2**number, said)
     return views[0].shape
 
 
@@ -99,11 +105,17 @@ class _Cut:
 class _View:
     """One level of the file: pixel ``i`` is pixel ``(start + i * step) // repeat`` of an array."""
 
-    array: Any
+    array: ChunkArray
     shape: tuple[int, int]
     start: tuple[int, int] = (0, 0)
     step: int = 1
     repeat: int = 1
+
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Corners of its tiles, (y, x), in the order of the file."""
+        height, width = self.shape
+        return [(y, x) for y in range(0, height, TILE) for x in range(0, width, TILE)]
 
     def read(self, y: int, x: int) -> NDArray[Any]:
         """One tile, filled up with background."""
@@ -121,8 +133,24 @@ class _View:
             box = tuple(slice(int(at[0]), int(at[-1]) + 1) for at in places)
             tile[np.ix_(*inside)] = self.array[box]
         else:
-            tile[np.ix_(*inside)] = self.array.oindex[tuple(places)]
+            tile[np.ix_(*inside)] = _picked(self.array, *places)
         return tile
+
+
+def _picked(array: ChunkArray, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[Any]:
+    """Some rows and columns (ascending) of an array, however far apart, a chunk at a time."""
+    found = np.empty((len(rows), len(columns)), array.dtype)
+    for a in _by_chunk(rows):
+        for b in _by_chunk(columns):
+            y, x = rows[a], columns[b]
+            box = array.read((slice(y[0], y[-1] + 1), slice(x[0], x[-1] + 1)))
+            found[a, b] = box[np.ix_(y - y[0], x - x[0])]
+    return found
+
+
+def _by_chunk(places: NDArray[np.int64]) -> list[slice]:
+    cuts = np.flatnonzero(np.diff(places // CHUNK)) + 1
+    return [slice(a, b) for a, b in pairwise([0, *cuts.tolist(), len(places)])]
 
 
 def _cut(store: AnnotationStore, task_name: str, bounds: Region | None) -> _Cut:
@@ -134,7 +162,7 @@ def _cut(store: AnnotationStore, task_name: str, bounds: Region | None) -> _Cut:
     return _Cut(size, downsample // size, bounds.y // size, bounds.x // size, shape)
 
 
-def _views(levels: list[Any], cut: _Cut) -> list[_View]:
+def _views(levels: list[ChunkArray], cut: _Cut) -> list[_View]:
     """Levels of the file; a cropped one has the upper left pixel of each block in its coarser."""
     shapes = level_shapes(cut.shape)
     if (cut.y, cut.x, cut.repeat, cut.shape) == (0, 0, 1, tuple(levels[0].shape)):
@@ -146,13 +174,19 @@ def _views(levels: list[Any], cut: _Cut) -> list[_View]:
 
 
 def _is_big(view: _View) -> bool:
-    return view.shape[0] * view.shape[1] * int(view.array.dtype.itemsize) > _BIG
+    return view.shape[0] * view.shape[1] * view.array.dtype.itemsize > _BIG
 
 
-def _write(tif: Any, view: _View, size_um: float, metadata: dict[str, Any] | None) -> None:
+def _write(
+    tif: Any,
+    view: _View,
+    tiles: Iterator[tuple[int, int]],
+    size_um: float,
+    metadata: dict[str, Any] | None,
+) -> None:
     first = metadata is not None
     tif.write(
-        _tiles(view),
+        (view.read(*place) for place in islice(tiles, len(view.places))),
         shape=view.shape,
         dtype=view.array.dtype,
         tile=(TILE, TILE),
@@ -164,12 +198,6 @@ def _write(tif: Any, view: _View, size_um: float, metadata: dict[str, Any] | Non
         subfiletype=0 if first else 1,
         metadata=metadata,
     )
-
-
-def _tiles(view: _View) -> Iterator[NDArray[Any]]:
-    for y in range(0, view.shape[0], TILE):
-        for x in range(0, view.shape[1], TILE):
-            yield view.read(y, x)
 
 
 def _about(

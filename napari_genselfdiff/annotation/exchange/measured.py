@@ -1,7 +1,8 @@
-"""What is measured of every object: form, stain, and how sure the model was that made it."""
+"""What is measured of objects and areas: form, stain, how sure the model was of an object."""
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,11 +10,15 @@ import numpy as np
 from napari_genselfdiff.annotation.forms import (
     circularities,
     eccentricities,
+    eccentricity,
+    perimeter_inside,
     perimeters,
     stain_densities,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.exchange.shapes import Measurer
@@ -52,3 +57,73 @@ def object_measurer(store: AnnotationStore, task_name: str, slide: Slide | None)
         return np.stack(columns, axis=1)
 
     return measured
+
+
+EDGE: Final = 2
+"""Pixels around a part of an area that decide on the length of the border inside."""
+
+
+def area_forms(
+    store: AnnotationStore, task_name: str, slide: Slide | None
+) -> Callable[[], AreaForm]:
+    """Give what makes an :class:`AreaForm` for an area; stains are NaN without the slide."""
+    downsample = store.downsample(task_name)
+
+    def read(region: Region) -> NDArray[np.uint8]:
+        assert slide is not None
+        return slide.read(region, downsample)
+
+    pixel_um = store.mpp * downsample
+    return lambda: AreaForm(pixel_um, None if slide is None else read)
+
+
+class AreaForm:
+    """Form and stain of one area, put together from its parts; it may be as large as the slide.
+
+    Parameters
+    ----------
+    pixel_um
+        Side of a pixel of the grid.
+    read
+        Gives the slide's pixels in a region of the grid; None if the slide is not there.
+    """
+
+    def __init__(self, pixel_um: float, read: Callable[[Region], NDArray[np.uint8]] | None) -> None:
+        self._pixel_um, self._read = pixel_um, read
+        self._length, self._stains = 0.0, np.zeros(2)
+        self._moments = np.zeros(6)  # of 1, y, x, yy, xx, xy about the first part's corner
+        self._corner: tuple[int, int] | None = None
+
+    def add(self, part: Region, mask: NDArray[np.bool_]) -> None:
+        """Take in a part: which pixels of it, with EDGE more on each side, are of the area."""
+        self._length += perimeter_inside(mask, EDGE)
+        inside = mask[EDGE:-EDGE, EDGE:-EDGE]
+        if self._corner is None:
+            self._corner = part.y, part.x
+        rows, columns = np.nonzero(inside)
+        if not len(rows):
+            return
+        y = (rows + (part.y - self._corner[0])).astype(np.float64)
+        x = (columns + (part.x - self._corner[1])).astype(np.float64)
+        self._moments += [len(y), y.sum(), x.sum(), y @ y, x @ x, y @ x]
+        if self._read is not None:
+            means = stain_densities(self._read(part), inside.astype(np.intp), 2)
+            self._stains += len(y) * np.array([mean[1] for mean in means])
+
+    def row(self) -> tuple[float, ...]:
+        """Columns of :data:`MEASURED`; no model says how sure it is of an area."""
+        n, y, x, yy, xx, xy = self._moments / max(self._moments[0], 1)
+        pixels = self._moments[0]
+        if not n:
+            return (nan,) * len(MEASURED)
+        spread = (np.array([value]) for value in (yy - y * y, xx - x * x, xy - x * y))
+        round_ = circularities(np.array([pixels]), np.array([self._length]))
+        stains = (nan, nan) if self._read is None else self._stains / pixels
+        return (
+            self._length * self._pixel_um,
+            float(round_[0]),
+            float(eccentricity(*spread)[0]),
+            float(stains[0]),
+            float(stains[1]),
+            nan,
+        )

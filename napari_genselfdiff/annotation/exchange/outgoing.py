@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_genselfdiff.annotation.exchange.geojson import write_geojson
 from napari_genselfdiff.annotation.exchange.label_tiff import write_label_tiff
 from napari_genselfdiff.annotation.exchange.table import write_table
+from napari_genselfdiff.annotation.exchange.watching import nobody
 from napari_genselfdiff.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_genselfdiff.annotation.exchange.origin import Frame
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
@@ -45,7 +47,7 @@ def export_kind(path: Path) -> Kind:
     raise ConfigError(f"{path.name} cannot be written; name it {', '.join(KINDS)}")
 
 
-def export_file(
+def export_file(  # noqa: PLR0913  (choices, each given by its name)
     store: AnnotationStore,
     task_name: str,
     path: Path,
@@ -55,6 +57,7 @@ def export_file(
     slide: Slide | None = None,
     provenance: Mapping[str, Any] | None = None,
     roi: str | None = None,
+    watch: Watch = nobody,
 ) -> str:
     """Write a task's annotations; the folder is made where there is none.
 
@@ -68,6 +71,8 @@ def export_file(
         What else GeoJSON and label files should say of their origin; plain JSON values.
     roi
         Name of a region of interest to which shapes and tables are restricted.
+    watch
+        Hears how far it is, and may end it; then there is no file, or the older one.
 
     Returns
     -------
@@ -85,10 +90,10 @@ def export_file(
     kind = export_kind(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "labels":
-        return _labels(store, task_name, path, frame, bounds, provenance, roi)
+        return _labels(store, task_name, path, frame, bounds, provenance, roi, watch)
     if kind == "table":
         number = write_table(
-            store, task_name, path, frame=frame, bounds=bounds, slide=slide, roi=roi
+            store, task_name, path, frame=frame, bounds=bounds, slide=slide, roi=roi, watch=watch
         )
         return f"{number} rows"
     number = write_geojson(
@@ -100,6 +105,7 @@ def export_file(
         provenance=provenance,
         slide=slide,
         roi=roi,
+        watch=watch,
     )
     return f"{number} shapes"
 
@@ -112,6 +118,7 @@ def _labels(
     bounds: Region | None,
     provenance: Mapping[str, Any] | None,
     roi: str | None,
+    watch: Watch,
 ) -> str:
     if roi is not None:
         raise ConfigError(
@@ -119,6 +126,6 @@ def _labels(
             "GeoJSON or a table"
         )
     height, width = write_label_tiff(
-        store, task_name, path, frame=frame, bounds=bounds, provenance=provenance
+        store, task_name, path, frame=frame, bounds=bounds, provenance=provenance, watch=watch
     )
     return f"labels, {height} x {width} pixels,"

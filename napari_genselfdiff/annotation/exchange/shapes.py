@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
+from napari_genselfdiff.annotation.exchange.measured import EDGE
 from napari_genselfdiff.annotation.exchange.outlines import (
     Boundary,
     Outline,
@@ -15,6 +16,7 @@ from napari_genselfdiff.annotation.exchange.outlines import (
     outlines,
     ring_edges,
 )
+from napari_genselfdiff.annotation.exchange.watching import nobody, part_of, watched
 from napari_genselfdiff.annotation.labelling import compact, counts
 from napari_genselfdiff.annotation.pyramid import split
 from napari_genselfdiff.annotation.window import HUMAN, Window
@@ -25,10 +27,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.annotation.exchange.measured import AreaForm
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.rois import Roi
     from napari_genselfdiff.annotation.store import AnnotationStore
 
     Measurer = Callable[[Region, NDArray[np.uint32], NDArray[np.intp]], NDArray[np.float64]]
+    NewForm = Callable[[], AreaForm]
 
 BLOCK = 2048  # pixels of the grid looked at together
 _MARGIN = 256  # beyond a block, so that most objects are seen whole
@@ -49,7 +54,7 @@ class Shape:
 
     ``id`` is the object's, 0 for an area; ``pixels`` are of the grid; ``centroid`` is its mean
     (row, column); ``provenance`` the pixels that are MODEL, ACCEPTED and HUMAN; ``measured`` what
-    the caller of :func:`shapes` measures of objects, empty for areas.
+    the caller of :func:`shapes` measures.
     """
 
     id: int
@@ -85,36 +90,41 @@ def shapes(
     task_name: str,
     measurer: Measurer | None = None,
     *,
+    new_form: NewForm | None = None,
     within: Roi | None = None,
+    watch: Watch = nobody,
 ) -> Iterator[Shape]:
     """Give every object of a task, or every connected area, once, from top to bottom.
 
     ``measurer`` is called with the region (task's grid) of a window, the ids of its objects (of
     which the first is 0, no object) and each pixel's place among these; it gives a row of numbers
-    for each. ``within`` leaves out objects whose centroid lies outside a region of interest, and
-    cuts areas at its border.
+    for each. ``new_form`` makes what measures an area. ``within`` leaves out objects whose centroid
+    lies outside a region of interest, and cuts areas at its border.
     """
     if store.tasks[task_name].kind == "areas":
-        yield from _areas(store, task_name, within)
+        yield from _areas(store, task_name, new_form, within, watch)
         return
     downsample = store.downsample(task_name)
-    for window, ids in whole_objects(store, task_name):
+    for window, ids in whole_objects(store, task_name, watch):
         for shape in shapes_in(window, ids, measurer):
             if within is None or _lies_in(within, shape, downsample):
                 yield shape
 
 
 def object_stats(
-    store: AnnotationStore, task_name: str, measurer: Measurer | None = None
+    store: AnnotationStore,
+    task_name: str,
+    measurer: Measurer | None = None,
+    watch: Watch = nobody,
 ) -> Iterator[ObjectStats]:
     """Give every object of a task once, without its outline, which takes most of the time."""
-    for window, ids in whole_objects(store, task_name):
+    for window, ids in whole_objects(store, task_name, watch):
         if len(ids):
             yield _stats(window, ids, measurer)
 
 
 def whole_objects(
-    store: AnnotationStore, task_name: str
+    store: AnnotationStore, task_name: str, watch: Watch = nobody
 ) -> Iterator[tuple[Window, NDArray[np.uint32]]]:
     """Windows and the ids of objects that lie whole in them; every object comes once.
 
@@ -122,7 +132,7 @@ def whole_objects(
     block comes at the end, in a window of its own.
     """
     cut: dict[int, Region] = {}
-    for block in store.annotated_blocks(task_name, BLOCK):
+    for block in watched(store.annotated_blocks(task_name, BLOCK), watch):
         window, ids, more = objects_of_block(store, task_name, block)
         yield window, ids
         cut.update(more)
@@ -265,9 +275,16 @@ def _lies_in(roi: Roi, shape: Shape, downsample: int) -> bool:
     return bool(roi.holds(y0, x0)[0])
 
 
-def _areas(store: AnnotationStore, task_name: str, within: Roi | None) -> Iterator[Shape]:
+def _areas(
+    store: AnnotationStore,
+    task_name: str,
+    new_form: NewForm | None,
+    within: Roi | None,
+    watch: Watch,
+) -> Iterator[Shape]:
     boundary = Boundary()
-    for block in store.annotated_blocks(task_name, BLOCK):
+    blocks = store.annotated_blocks(task_name, BLOCK)
+    for block in watched(blocks, part_of(watch, 0.0, 0.3)):
         framed = _framed(store, task_name, block)
         if within is not None:
             mask = within.mask(block.padded(1), store.downsample(task_name))
@@ -279,11 +296,13 @@ def _areas(store: AnnotationStore, task_name: str, within: Roi | None) -> Iterat
     every = [(value, polygon) for value in sorted(found) for polygon in found[value]]
     every.sort(key=lambda item: (item[1].exterior[:, 1].min(), item[1].exterior[:, 0].min()))
     provenance = _Provenance(store, task_name)
-    for value, polygon in every:
+    for value, polygon in watched(every, part_of(watch, 0.3, 1.0)):
         solid = shapely.Polygon(polygon.exterior, polygon.holes)
         x, y = solid.centroid.coords[0]
-        sources = _sources(provenance, polygon)
-        yield Shape(0, value, (polygon,), round(solid.area), (y - 0.5, x - 0.5), sources)
+        form = None if new_form is None else new_form()
+        sources = _sources(provenance, polygon, form)
+        row = () if form is None else form.row()
+        yield Shape(0, value, (polygon,), round(solid.area), (y - 0.5, x - 0.5), sources, row)
 
 
 class _Provenance:
@@ -318,14 +337,20 @@ class _Provenance:
         return tile
 
 
-def _sources(provenance: _Provenance, polygon: Polygon) -> tuple[int, int, int]:
-    """Pixels of a polygon that are MODEL, ACCEPTED and HUMAN."""
+def _sources(
+    provenance: _Provenance, polygon: Polygon, form: AreaForm | None
+) -> tuple[int, int, int]:
+    """Pixels of a polygon that are MODEL, ACCEPTED and HUMAN; its parts are given to ``form``."""
     x, y = polygon.exterior.min(axis=0).tolist()
     x1, y1 = polygon.exterior.max(axis=0).tolist()
     edges = ring_edges((polygon.exterior, *polygon.holes))
     total = np.zeros(HUMAN + 1, np.int64)
     for block in split(Region.from_bounds(y, x, y1, x1), BLOCK):
-        inside = fill(edges, block.y, block.x, block.shape)
+        around = block.padded(EDGE)
+        mask = fill(edges, around.y, around.x, around.shape)
+        if form is not None:
+            form.add(block, mask)
+        inside = mask[EDGE:-EDGE, EDGE:-EDGE]
         total += np.bincount(provenance.read(block)[inside], minlength=HUMAN + 1)
     return int(total[1]), int(total[2]), int(total[3])
 

@@ -6,12 +6,12 @@ import json
 from contextlib import contextmanager
 from itertools import compress
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
-from napari_genselfdiff.annotation.disk import disk_errors
+from napari_genselfdiff.annotation.disk import disk_errors, new_file
 from napari_genselfdiff.annotation.exchange.origin import Frame, frame_offset, origin
+from napari_genselfdiff.annotation.exchange.watching import nobody
 from napari_genselfdiff.annotation.object_table import NUMBERS, ObjectTable, joined, object_tables
 from napari_genselfdiff.annotation.rois import pick_roi
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
@@ -56,8 +57,9 @@ def write_table(
     bounds: Region | None = None,
     slide: Slide | None = None,
     roi: str | None = None,
+    watch: Watch = nobody,
 ) -> int:
-    """Write a row for every object (for areas: every connected area, without id and form).
+    """Write a row for every object (for areas: every connected area, without id).
 
     A name ending in ``.parquet`` gives Parquet, with everything on its origin in the file's own
     metadata under ``genselfdiff``; any other CSV. Centroids are level-0 pixels, the centre of the
@@ -74,6 +76,8 @@ def write_table(
         Where the mean optical densities of haematoxylin and eosin are measured; empty if None.
     roi
         Name of a region of interest to which the rows are restricted.
+    watch
+        Hears how far it is.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def write_table(
     about = origin(store, task_name, frame=frame, offset=frame_offset(frame, bounds))
     rois = store.rois
     within = None if roi is None else pick_roi(rois, roi)
-    tables = object_tables(store, task_name, slide=slide, rois=rois, within=within)
+    tables = object_tables(store, task_name, slide=slide, rois=rois, within=within, watch=watch)
     return write_rows(store, tables, path, about)
 
 
@@ -115,14 +119,9 @@ def _new_table(
     path: Path, about: dict[str, Any], empty: pd.DataFrame
 ) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Write tables one below the other into a file that appears when it is complete."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
     write_all = _parquet if path.suffix.lower() == ".parquet" else _csv
-    try:
-        with write_all(partial, about, empty) as write:
-            yield write
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with new_file(path) as partial, write_all(partial, about, empty) as write:
+        yield write
 
 
 @contextmanager
