@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def open_with_openslide(path: Path, kind: str) -> Source:
     if not shapes or min(min(shape) for shape in shapes) < 1:
         handle.close()
         raise SlideError(f"{path.name}: OpenSlide finds no image in this {kind} slide")
-    properties = {str(key): str(value) for key, value in slide.properties.items()}
+    properties = _properties(slide)
     cache = TileCache()
     downsamples = tuple(
         level_downsample(shapes[0], shape) or float(slide.level_downsamples[i])
@@ -85,6 +86,15 @@ def open_with_openslide(path: Path, kind: str) -> Source:
         close=handle.close,
         pictures=openslide_pictures(handle, path.name),
     )
+
+
+def _properties(slide: Any) -> dict[str, str]:
+    """What the file says of itself; what has a name that is no UTF-8 cannot be asked for."""
+    found = {}
+    for name in slide.properties:
+        with suppress(KeyError):
+            found[str(name)] = str(slide.properties[name])
+    return found
 
 
 def _library() -> Any:

@@ -15,6 +15,7 @@ from napari_genselfdiff.errors import SlideError
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.openslide_reader import open_with_openslide
 from napari_genselfdiff.slides.slide import Slide, open_slide
+from tests.slides.vendors import write_vms
 
 
 @pytest.fixture
@@ -108,3 +109,13 @@ def test_scanner_file_that_is_none(ndpi: Path) -> None:
     with pytest.raises(SlideError, match="OpenSlide cannot open it") as caught:
         open_slide(ndpi)
     assert "\n" not in str(caught.value)
+
+
+def test_a_property_with_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    pytest.importorskip("openslide")
+    rgb = np.full((128, 128, 3), 200, np.uint8)
+    path = write_vms(tmp_path, rgb, rgb)
+    path.write_bytes(path.read_bytes() + "Größe=7\r\n".encode("latin-1"))
+    with open_slide(path) as slide:
+        assert slide.properties["hamamatsu.SourceLens"] == "20"
+        assert "7" not in slide.properties.values()
