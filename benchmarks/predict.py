@@ -17,12 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from official import SAMPLE, TILE, VIEW, OfficialProcess
 from report import Row, arguments, finish, has_screen
 from window import gap_rows
 
 from napari_genselfdiff.annotation.tasks import NUCLEI
 from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
 from napari_genselfdiff.backbone.unet import PRESETS
+from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.errors import ModelFileError
 from napari_genselfdiff.prediction.network import Network
 from napari_genselfdiff.prediction.profile import (
@@ -39,34 +41,8 @@ from napari_genselfdiff.samples import sample_path
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import Slide, open_slide
 
-TILE, TILES_A_ROUND, GPU_BATCH = 256, 8, 16
-VIEW = Region(700, 600, 1024, 1024)  # a view of the user's, on no grid
+TILES_A_ROUND, GPU_BATCH = 8, 16
 Case = Callable[[], float]
-
-
-def official_network(device: str = "cpu") -> Segmenter:
-    """The paper's network as its scripts hold it: fp32, contiguous, eval mode."""
-    return build_segmenter(PRESETS["paper"], 1, 0).to(device)
-
-
-def official_tile(network: Segmenter, tile: np.ndarray) -> np.ndarray:
-    """One ``(256, 256, 3)`` tile to class probabilities."""
-    device = next(network.parameters()).device
-    x = torch.from_numpy(np.ascontiguousarray(tile.transpose(2, 0, 1)))[None].to(device)
-    with torch.no_grad():
-        shares: np.ndarray = network(x.float() / 127.5 - 1).logits.softmax(dim=1)[0].cpu().numpy()
-        return shares
-
-
-def official_region(network: Segmenter, slide: Slide, view: Region) -> np.ndarray:
-    """Read a region and run its tiles one by one, without overlap; classes per pixel."""
-    pixels = slide.read(view)
-    classes = np.zeros(view.shape, np.uint8)
-    for y in range(0, view.height, TILE):
-        for x in range(0, view.width, TILE):
-            tile = pixels[y : y + TILE, x : x + TILE]
-            classes[y : y + TILE, x : x + TILE] = official_tile(network, tile).argmax(axis=0)
-    return classes
 
 
 def timed(
@@ -130,9 +106,9 @@ def measured_profile(precision: str, segmenter: Segmenter) -> Profile:
     return min(found, key=lambda profile: seconds_per_tile(segmenter, profile, 6))
 
 
-def network_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[Row]:
+def network_rows(official: OfficialProcess, tile: np.ndarray, rounds: int) -> list[Row]:
     """One 256² tile through the network, ours with everything Predict does around it."""
-    cases: dict[str, Case] = {"official": timed(lambda: official_tile(official, tile))}
+    cases: dict[str, Case] = {"official": lambda: official.seconds("tile", available_cores())}
     for precision in precisions():
         ours = Network(build_segmenter(PRESETS["fast"], 1, 0), cpu_profile(precision))
         run = timed(lambda ours=ours: ours(tile[None]), TILES_A_ROUND)  # type: ignore[misc]
@@ -140,14 +116,14 @@ def network_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[Row
     return rows_of(in_turns(cases, rounds), "ms", "tile")
 
 
-def one_thread_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[Row]:
+def one_thread_rows(official: OfficialProcess, tile: np.ndarray, rounds: int) -> list[Row]:
     """The same in processor seconds of one thread, which neighbours on the machine cannot stretch.
 
     Pessimistic for us: with one thread torch runs small convolutions on a slower path.
     """
     torch.set_num_threads(1)
     clock = time.thread_time
-    cases: dict[str, Case] = {"official": timed(lambda: official_tile(official, tile), 1, clock)}
+    cases: dict[str, Case] = {"official": lambda: official.seconds("tile", 1, "thread_time")}
     for precision in precisions():
         ours = Network(build_segmenter(PRESETS["fast"], 1, 0), Profile(precision=precision))  # type: ignore[arg-type]
         run = timed(lambda ours=ours: ours(tile[None]), TILES_A_ROUND, clock)  # type: ignore[misc]
@@ -157,7 +133,7 @@ def one_thread_rows(official: Segmenter, tile: np.ndarray, rounds: int) -> list[
     return rows
 
 
-def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) -> list[Row]:
+def region_rows(official: OfficialProcess, model: Model, slide: Slide, rounds: int) -> list[Row]:
     """1024² from the file to labels (and, ours only, objects), read and decided anew each time.
 
     ``..._read`` and so on tell where our time went; ``..._batch``, ``..._threads`` and
@@ -167,7 +143,7 @@ def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) ->
     segmenter = model.load()
     spent: dict[str, list[dict[str, float]]] = {}
     ways: list[Row] = []
-    cases: dict[str, Case] = {"official": timed(lambda: official_region(official, slide, VIEW))}
+    cases: dict[str, Case] = {"official": lambda: official.seconds("region", available_cores())}
     for precision in precisions():
         name, profile = f"region1024_{precision}_cpu", measured_profile(precision, segmenter)
         steps = spent.setdefault(name, [])
@@ -191,14 +167,12 @@ def region_rows(official: Segmenter, model: Model, slide: Slide, rounds: int) ->
 
 
 def region_one_thread_rows(
-    official: Segmenter, model: Model, slide: Slide, rounds: int
+    official: OfficialProcess, model: Model, slide: Slide, rounds: int
 ) -> list[Row]:
     """The same view in processor seconds of one thread, which neighbours cannot stretch."""
     torch.set_num_threads(1)
     segmenter, clock = model.load(), time.thread_time
-    cases: dict[str, Case] = {
-        "official": timed(lambda: official_region(official, slide, VIEW), 1, clock)
-    }
+    cases: dict[str, Case] = {"official": lambda: official.seconds("region", 1, "thread_time")}
     for precision in precisions():
         profile = Profile(precision=precision)  # type: ignore[arg-type]
 
@@ -228,16 +202,15 @@ def first_pixels_row(model: Model, slide: Slide, rounds: int) -> Row:
     )
 
 
-def gpu_rows(tile: np.ndarray, rounds: int) -> list[Row]:
+def gpu_rows(official: OfficialProcess, tile: np.ndarray, rounds: int) -> list[Row]:
     """Tiles on a GPU: ours in batches, the official one by one, results back in memory."""
-    official = official_network("cuda")
     bf16 = torch.cuda.is_bf16_supported()
     profile = Profile(device="cuda", precision="bf16" if bf16 else "fp32", batch=GPU_BATCH)
     ours = Network(build_segmenter(PRESETS["fast"], 1, 0), profile)
     batch = np.repeat(tile[None], GPU_BATCH, axis=0)
     whole = timed(lambda: ours(batch), 10)
     cases: dict[str, Case] = {
-        "official": timed(lambda: official_tile(official, tile), 20),
+        "official": lambda: official.seconds("tile", available_cores(), device="cuda", repeats=20),
         "network_gpu": lambda: whole() / GPU_BATCH,
     }
     return rows_of(in_turns(cases, rounds), "ms", "tile_gpu")
@@ -258,10 +231,11 @@ def main() -> None:
     asked = arguments("Speed of the network and of Predict against the official network.")
     torch.set_num_threads(available_cores())
     torch.manual_seed(0)
-    official = official_network()
+    keep_freed_memory()  # as the workers of the window and the command line do
     with (
         tempfile.TemporaryDirectory() as folder,
-        open_slide(sample_path("cmu_small_region")) as slide,
+        open_slide(sample_path(SAMPLE)) as slide,
+        OfficialProcess() as official,
     ):
         model = usable_model(Path(folder))
         tile = slide.read(Region(VIEW.y, VIEW.x, TILE, TILE))
@@ -271,7 +245,7 @@ def main() -> None:
         rows += region_one_thread_rows(official, model, slide, 1 if asked.quick else 3)
         rows.append(first_pixels_row(model, slide, 2 if asked.quick else 5))
         if torch.cuda.is_available():
-            rows += gpu_rows(tile, 3 if asked.quick else 10)
+            rows += gpu_rows(official, tile, 3 if asked.quick else 10)
     if has_screen():
         rows += gap_rows(15 if asked.quick else 60)
     else:

@@ -22,6 +22,7 @@ from napari_genselfdiff.commands import (
     refine_bundle,
     segment,
 )
+from napari_genselfdiff.engine.heap import keep_freed_memory
 
 app = typer.Typer(
     cls=console.Commands,
@@ -46,6 +47,7 @@ def main(
     ] = False,
 ) -> None:
     """Annotate whole-slide histology: Predict, Correct, Refine. Research use only."""
+    keep_freed_memory()
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari_genselfdiff
+from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.errors import ConfigError, ModelFileError, SlideError
 
 if TYPE_CHECKING:
@@ -189,6 +190,7 @@ def begin(niceness: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch reads it when it is imported
     if niceness and hasattr(os, "nice"):
         os.nice(niceness)
+    keep_freed_memory()
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

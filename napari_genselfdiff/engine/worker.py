@@ -14,6 +14,7 @@ import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.engine.messages import (
     Cancel,
     Conclude,
@@ -84,6 +85,7 @@ def serve(pipe: Connection, niceness: int) -> None:
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if hasattr(os, "nice"):
             os.nice(niceness)
+    keep_freed_memory()
     mailbox = Mailbox(pipe)
     pipe.send(Ready())
     from napari_genselfdiff.engine.tasks import Context
@@ -92,6 +94,7 @@ def serve(pipe: Connection, niceness: int) -> None:
     while (run := mailbox.next_job()) is not None:
         context.should_stop = partial(mailbox.should_stop, run.job)
         context.should_conclude = partial(mailbox.should_conclude, run.job)
+        context.tell = partial(_tell, pipe, run.job)
         if not _run(pipe, context, run):
             break
     context.close()
@@ -127,6 +130,10 @@ def _drive(pipe: Connection, context: Context, run: Run) -> Any:
         except StopIteration as end:
             return end.value
         pipe.send(Partial(run.job, value))
+
+
+def _tell(pipe: Connection, job: int, value: Any) -> None:
+    pipe.send(Partial(job, value))
 
 
 def sentence_for(error: Exception) -> str:

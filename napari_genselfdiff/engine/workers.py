@@ -123,7 +123,7 @@ class LocalWorkers:
         processes = list((executor._processes or {}).values())
         executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
-            process.join(0.5)
+            process.join(0.1)
             if process.is_alive():
                 process.kill()
                 process.join()
