@@ -1,4 +1,4 @@
-"""The engine: two worker processes, so that Predict answers while Refine runs."""
+"""The engine: two worker processes, so that Predict answers while Refine runs; one for exports."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from napari_genselfdiff.engine import tasks
+from napari_genselfdiff.engine import exporting, tasks
 from napari_genselfdiff.engine.job import Job
 from napari_genselfdiff.engine.lane import CANCEL_S, Lane
 from napari_genselfdiff.engine.messages import Run
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from napari_genselfdiff.annotation.store import AnnotationStore
+    from napari_genselfdiff.engine.exporting import ExportRequest, ListRequest
     from napari_genselfdiff.learning.refine import RefineRequest
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 
-LaneName = Literal["interactive", "training"]
+LaneName = Literal["interactive", "training", "files"]
 
 _TRAINING_NICENESS = 10
 _TRAINING_PATIENCE = 15  # Refine compares models between two reports
+_FILES_NICENESS, _FILES_PATIENCE = 5, 5  # a slide on a slow drive is read block by block
 _QUIT_S = 1.0  # for a worker to end by itself
 _POLL_S = 0.02  # of a turn of the window's event loop, at most
 
@@ -38,7 +40,7 @@ class Engine:
     A thread a worker takes in what it says; everything else, signals included, happens in the
     thread that calls :meth:`poll` now and then (a timer of the window), or :meth:`Job.wait`.
     Workers start with the first job, or with :meth:`start`; one that died is replaced for the
-    next job. A job is never run again by itself.
+    next job. That for files ends when it has nothing to do. A job is never run again by itself.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class Engine:
         self._lanes: dict[LaneName, Lane] = {
             "interactive": Lane("interactive", self._news),
             "training": Lane("training", self._news, _TRAINING_NICENESS, _TRAINING_PATIENCE),
+            "files": Lane("files", self._news, _FILES_NICENESS, _FILES_PATIENCE),
         }
         self._numbers = itertools.count(1)
         self._predictions: set[int] = set()
@@ -110,6 +113,15 @@ class Engine:
         arguments = (*where, slide.path, mpp, threshold)
         return self.submit("training", tasks.measure, *arguments, title="Measure")
 
+    def export(self, request: ExportRequest | ListRequest) -> Job:
+        """Write a file in a process of its own; partials are ExportDone, the result Exported.
+
+        The annotations should hold their steps until it is done: ``HeldStore.hold_steps``.
+        """
+        if isinstance(request, exporting.ListRequest):
+            return self.submit("files", exporting.export_list, request, title="Export")
+        return self.submit("files", exporting.export, request, title="Export")
+
     def refine(self, request: RefineRequest, profile: Profile | None = None) -> Job:
         """Refine a model; partials are RefineProgress, the result is RefineResult."""
         return self.submit("training", tasks.refine, request, profile, title="Refine")
@@ -144,14 +156,17 @@ class Engine:
 
     def start(self) -> None:
         """Start both workers now, so that the first job does not wait for their start."""
-        for lane in self._lanes.values():
-            lane.start()
+        self._lanes["interactive"].start()
+        self._lanes["training"].start()
 
     def poll(self) -> None:
         """Take in what the workers say and tell the jobs; quick, to be called every 20-50 ms."""
         deadline = time.monotonic() + _POLL_S
         for lane in self._lanes.values():
             lane.poll(deadline)
+        files = self._lanes["files"]
+        if files.pid is not None and files.running is None and not files.queued:
+            files.close(0.0)  # exports are rare, and its memory is not
 
     @property
     def busy(self) -> bool:

@@ -28,11 +28,15 @@ _KEPT = 2  # slides and models that stay open: the ones in use and the ones befo
 
 
 class Context:
-    """What a worker keeps between jobs: open slides, loaded models, the profile."""
+    """What a worker keeps between jobs: open slides, loaded models, the profile.
+
+    ``tell`` sends a partial result of a job that cannot yield it where it is.
+    """
 
     def __init__(self) -> None:
         self.should_stop: Callable[[], bool] = lambda: False
         self.should_conclude: Callable[[], bool] = lambda: False
+        self.tell: Callable[[Any], None] = _unheard
         self._slides: dict[Any, Slide] = {}
         self._models: dict[Any, tuple[Model, Segmenter]] = {}
         self._profile: Profile | None = None
@@ -200,6 +204,10 @@ def warm_up(
         side = model.card.tile
         Network(segmenter, chosen)(np.full((1, side, side, 3), 230, np.uint8))
     yield from ()
+
+
+def _unheard(_value: Any) -> None:
+    """Tell nobody."""
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -43,5 +43,6 @@ class SessionEvents(SignalGroup):
     refining_changed = Signal(description="a refinement started, went on or ended, or was judged")
     whole_slide_changed = Signal(description="the slide's tissue, or the run over it")
     measuring_changed = Signal(description="measuring started, went on or ended, or is out of date")
+    exporting_changed = Signal(description="an export started, went on or ended")
     rois_changed = Signal(description="another list of regions of interest")
     status_changed = Signal(Status)

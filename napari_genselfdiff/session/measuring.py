@@ -15,10 +15,6 @@ from napari_genselfdiff.session.events import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from napari_genselfdiff.annotation.paths import Point
     from napari_genselfdiff.annotation.rois import Roi
@@ -103,22 +99,6 @@ class Measuring:
                 self._say(result)
         finally:
             self._report(None)
-
-    def export(self, path: Path, rows: NDArray[np.intp]) -> None:
-        """Write rows of the table that was measured, in this order, as CSV or Parquet."""
-        from napari_genselfdiff.annotation.exchange.origin import origin
-        from napari_genselfdiff.annotation.exchange.table import write_rows
-
-        _, store = self._session.readable_store()
-        if self.measured is None:
-            raise ConfigError("nothing was measured yet; press Measure first")
-        about = origin(store, self.measured.task)
-        number = write_rows(store, [self.measured.table.chosen(rows)], path, about)
-        old = " They are of before the last changes." if self.is_stale else ""
-        self._session.say(
-            f"Wrote {wording.counted(number, 'row')} to {path.name}.{old}",
-            "warning" if old else "good",
-        )
 
     # -- regions of interest --------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from psygnal import EmitLoopError
 
@@ -22,6 +22,7 @@ from napari_genselfdiff.session import wording
 from napari_genselfdiff.session.coloring import recolored
 from napari_genselfdiff.session.correcting import Correcting
 from napari_genselfdiff.session.events import SessionEvents, Status, Tone
+from napari_genselfdiff.session.exporting import Exporting
 from napari_genselfdiff.session.measuring import Measuring
 from napari_genselfdiff.session.own_tasks import read_own_tasks
 from napari_genselfdiff.session.predicting import Predicting
@@ -82,6 +83,7 @@ class Session:
         self.refining = Refining(self)
         self.whole_slide = SlideSegmenting(self)
         self.measuring = Measuring(self)
+        self.exporting = Exporting(self)
 
     # -- saying what happened -------------------------------------------------------------------
 
@@ -166,6 +168,8 @@ class Session:
             self.whole_slide.poll()
         with self.attempt():
             self.measuring.poll()
+        with self.attempt():
+            self.exporting.poll()
         if self._notices:  # again: what a verb said of itself must not hide a warning
             self.say(" ".join(dict.fromkeys(self._notices)), "warning")
             self._notices.clear()
@@ -250,9 +254,11 @@ class Session:
         """Close everything and end the worker processes."""
         self.close_slide()
         self.predicting.close()
+        self.exporting.cancel()
         if self._engine is not None:
             engine, self._engine = self._engine, None
             engine.close()
+        self.exporting.sweep()
 
     def _remember_mpp(self, slide: Slide) -> None:
         """Take the size of a pixel from annotations made earlier, or as it was stated before."""
@@ -360,22 +366,6 @@ class Session:
         self.events.model_changed.emit()
 
     # -- exchange -------------------------------------------------------------------------------
-
-    def export(self, path: Path, frame: Literal["level0", "qupath"] = "level0") -> None:
-        """Write the task's annotations as what the name asks for: shapes, a table or labels."""
-        from napari_genselfdiff.annotation.exchange.outgoing import export_file, export_kind
-
-        shown, store = self.readable_store()
-        slide = shown.in_colors("stored")  # stain densities do not depend on what is shown
-        model, name, bounds = self.model, self.task.name, slide.bounds
-        about = {"model": model and {"name": model.card.name, "hash": model.hash}}
-        store.background.settle()  # a prediction that is on its way belongs to it
-        # Shapes are many, and the window would wait until the whole slide is read for their stains.
-        seen = slide if export_kind(path) == "table" else None
-        written = export_file(
-            store, name, path, frame=frame, bounds=bounds, slide=seen, provenance=about
-        )
-        self.say(f"Exported {written} of {name} to {path.name}.", "good")
 
     def import_file(self, path: Path, classes: Mapping[str, str | None] | None = None) -> int:
         """Read annotations of the task; ``classes`` by the file's, None leaves one out."""

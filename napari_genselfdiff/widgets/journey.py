@@ -238,7 +238,8 @@ class Journey:
     def _export(self) -> None:
         with self._timed("export"):
             self.panel.slide.export_to(str(self.out / "regions.geojson"))
-        self.hand.rest(0.3)
+            session = self.panel.session
+            self.hand.until(lambda: session.exporting.activity is None, "Export")
         self._shot("exported")
         shapes = json.loads((self.out / "regions.geojson").read_text(encoding="utf-8"))["features"]
         self.facts["exported"] = len(shapes)

@@ -211,7 +211,7 @@ class ObjectList(QWidget):
     def export_to(self, path: str) -> None:
         """Write the rows that are listed, in this order."""
         with self._session.attempt():
-            self._session.measuring.export(Path(path), self.rows.rows)
+            self._session.exporting.start_list(Path(path), self.rows.rows)
 
     def _on_filter(self, _index: int = 0) -> None:
         checked = _CHECKS[self.checked.currentIndex()][1]

@@ -23,6 +23,7 @@ from napari_genselfdiff.session.coloring import choose_colors, colors_note
 from napari_genselfdiff.widgets.associated import AssociatedPictures
 from napari_genselfdiff.widgets.class_mapping import ClassMapping, unknown_classes
 from napari_genselfdiff.widgets.look import GAP, Block, is_tall, notice, plain_button, row, text
+from napari_genselfdiff.widgets.status import Progress
 
 if TYPE_CHECKING:
     from napari_genselfdiff.session.session import Session
@@ -108,11 +109,14 @@ class SlideBlock(Block):
             self._ask_import,
         )
         self.body.addLayout(row(self.export_button, self.import_button))
+        self.progress = Progress(session.exporting.cancel)
+        self.body.addWidget(self.progress)
         events = session.events
         self._connections = [
             (events.slide_changed, self.show_slide),
             (events.colors_changed, self.show_colors),
             (events.model_changed, self.show_colors),
+            (events.exporting_changed, self.show_export),
         ]
         for signal, slot in self._connections:
             signal.connect(slot)
@@ -143,8 +147,14 @@ class SlideBlock(Block):
         self.say_folded("" if slide is None else slide.path.name)
         if slide is not None and not is_tall():
             self.set_open(slide.mpp is None)  # a question must be seen; the rest is in the way
-        self.export_button.setEnabled(store is not None)
+        self.show_export()
         self.import_button.setEnabled(store is not None and not store.read_only)
+
+    def show_export(self) -> None:
+        """Show the export that goes on; another one has to wait."""
+        activity = self._session.exporting.activity
+        self.progress.show_activity(activity)
+        self.export_button.setEnabled(self._session.store is not None and activity is None)
 
     def show_colors(self) -> None:
         """Show which colours are read, and whether the model reads others."""
@@ -185,7 +195,7 @@ class SlideBlock(Block):
             self._controller.open_slide(str(path))
 
     def export_to(self, path: str, kind: str = "") -> None:
-        """Write a file of the kind its name asks for, or ``kind`` where its name asks for none."""
+        """Begin to write what the name asks for, or ``kind`` where the name asks for nothing."""
         from napari_genselfdiff.annotation.exchange.outgoing import KINDS
 
         suffix, frame = _FRAMES.get(kind, (".geojson", "level0"))
@@ -193,7 +203,7 @@ class SlideBlock(Block):
             path += suffix
         self._controller.save()
         with self._session.attempt():
-            self._session.export(Path(path), "qupath" if frame == "qupath" else "level0")
+            self._session.exporting.start(Path(path), "qupath" if frame == "qupath" else "level0")
 
     def import_from(self, path: str) -> None:
         """Read annotations; where a class is not known, ask which it is."""

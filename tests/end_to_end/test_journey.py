@@ -92,6 +92,7 @@ def test_the_whole_journey(
     assert session.open_model().hash == old.hash
 
     panel.slide.export_to(str(tmp_path / "regions"))
+    hand.until(lambda: session.exporting.activity is None, "Export", 60)
     shapes = json.loads((tmp_path / "regions.geojson").read_text(encoding="utf-8"))["features"]
     assert len(shapes) == len(set(np.unique(read(hand, Region(0, 0, 600, 800)).ids)) - {0})
 
@@ -117,8 +118,12 @@ def test_export_and_import_give_the_same_masks(
     hand.key("Escape")
     before = read(hand)
     panel.slide.export_to(str(tmp_path / "a.geojson"))
-    panel.controller.clear_view()
+    assert panel.slide.progress.isVisible()
+    assert not panel.slide.export_button.isEnabled()
+    panel.controller.clear_view()  # what is exported was there when it began
     assert not read(hand).ids.any()
+    hand.until(lambda: panel.session.exporting.activity is None, "Export", 60)
+    assert panel.slide.export_button.isEnabled()
     panel.slide.import_from(str(tmp_path / "a.geojson"))
     hand.rest(0.2)
     assert "2 nuclei" in panel.foot.line.text()

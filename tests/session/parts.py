@@ -62,6 +62,9 @@ class FakeEngine:
     def measure(self, *request: Any) -> Job:
         return self._job("Measure", *request)
 
+    def export(self, *request: Any) -> Job:
+        return self._job("Export", *request)
+
     def refine(self, *request: Any) -> Job:
         return self._job("Refine", *request)
 

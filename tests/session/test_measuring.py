@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from napari_genselfdiff.engine.tasks import Context, measure
@@ -116,17 +114,6 @@ def test_regions_of_interest_come_and_go_with_undo(opened: Opened) -> None:
     ]
     session.close_slide()
     assert told[-1] == []
-
-
-def test_the_list_is_written_as_it_is_shown(opened: Opened, tmp_path: Path) -> None:
-    session, engine = opened
-    with pytest.raises(ConfigError, match="nothing was measured"):
-        session.measuring.export(tmp_path / "t.csv", np.arange(0))
-    predict(session, engine, VIEW, (60, 60, 12), (120, 200, 15), (30, 150, 5))
-    session.measuring.start()
-    ids = end(session, engine).table.ids
-    session.measuring.export(tmp_path / "t.csv", np.array([2, 0]))
-    assert pd.read_csv(tmp_path / "t.csv")["id"].tolist() == ids[[2, 0]].tolist()
 
 
 def test_the_workers_task_reads_what_is_on_disk(opened: Opened) -> None:
