@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from napari_genselfdiff.commands import console
-from napari_genselfdiff.errors import ConfigError, ExchangeError
+from napari_genselfdiff.errors import ConfigError, ExchangeError, StoppedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_genselfdiff.annotation.exchange.watching import Watch
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
@@ -51,9 +52,9 @@ def export(
         chosen = pick_task(opened, task)
         # Only QuPath's frame needs the slide itself: its scanned bounds are not in the annotations.
         bounds = _bounds(opened) if frame == "qupath" else None
-        with slide_of(opened) if kind != "labels" else nullcontext() as slide:
+        with slide_of(opened) if kind != "labels" else nullcontext() as slide, _watch(to) as watch:
             written = export_file(
-                opened, chosen, to, frame=frame, bounds=bounds, slide=slide, roi=roi
+                opened, chosen, to, frame=frame, bounds=bounds, slide=slide, roi=roi, watch=watch
             )
         console.say(f"{to}: {written} of {chosen}")
     finally:
@@ -145,6 +146,20 @@ def _bounds(store: AnnotationStore) -> Region | None:
             f"QuPath's frame needs the slide {store.slide.path}, which cannot be opened ({err}); "
             "bring it back or use --frame level0"
         ) from err
+
+
+@contextmanager
+def _watch(path: Path) -> Iterator[Watch]:
+    """Show how far an export is; Ctrl+C ends it, and nothing is written."""
+    with console.progress(path.name) as show, console.stoppable() as should_stop:
+
+        def watch(share: float) -> None:
+            if should_stop():
+                raise StoppedError(f"stopped; {path.name} was not written")
+            if share:  # nothing is said of what ends at once
+                show(share, "")
+
+        yield watch
 
 
 _WITHOUT = ": densities of stains and the area of tissue are left out."

@@ -294,7 +294,7 @@ def time_split(done: SlideOutcome) -> str:
 def write_shapes(
     store: AnnotationStore, task: str, path: Path, slide: Slide | None, model_hash: str = ""
 ) -> int:
-    """Write a task as QuPath GeoJSON; give the number of shapes."""
+    """Write a task as QuPath GeoJSON, stains as they are stored; give the number of shapes."""
     from napari_genselfdiff.annotation.exchange.geojson import write_geojson
     from napari_genselfdiff.annotation.exchange.parallel import write_objects
     from napari_genselfdiff.annotation.exchange.shapes import BLOCK
@@ -302,14 +302,15 @@ def write_shapes(
     from napari_genselfdiff.prediction.profile import available_cores
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    bounds, provenance = None if slide is None else slide.bounds, {"model": model_hash}
+    provenance = {"model": model_hash}
+    seen = None if slide is None else slide.in_colors("stored")
     blocks = len(store.annotated_blocks(task, BLOCK))
     number = min(available_cores(), blocks // _BLOCKS_A_PROCESS)
     if number < 2 or store.tasks[task].kind != "objects" or store.files.aside is not None:
-        return write_geojson(store, task, path, bounds=bounds, provenance=provenance)
+        return write_geojson(store, task, path, provenance=provenance, slide=seen)
     workers = LocalWorkers(number, 0)
     try:
-        return write_objects(store, task, path, workers.submit, provenance=provenance)
+        return write_objects(store, task, path, workers.submit, provenance=provenance, slide=seen)
     finally:
         workers.close()
 

@@ -136,3 +136,54 @@ def test_annotations_without_the_file_of_confidences_have_none(tmp_path: Path) -
     assert len(table) == 2
     assert np.isnan(table.numbers["confidence"]).all()
     assert len(joined([], ("Front",)).in_roi("Front")) == 0
+
+
+def test_areas_have_the_form_and_stain_of_scikit_image(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(shapes, "BLOCK", 512)  # the first of them lies across blocks
+    store = new_store(tmp_path, (2600, 2400))
+    height, width = store.shape("Regions")
+    rows, columns = np.ogrid[:height, :width]
+    mask = (rows - 400) ** 2 + 2 * (columns - 420) ** 2 < 200**2
+    mask &= (rows - 500) ** 2 + (columns - 400) ** 2 > 40**2  # a hole
+    mask[505:520, 100:590] = True
+    mask |= (rows - 60) ** 2 + (columns - 30) ** 2 < 20**2
+    mask[639:, :9] = True  # at the slide's edge
+    before = store.read("Regions", Region(0, 0, height, width))
+    after = before.copy()
+    after.classes[mask] = 2
+    store.write_edit("Regions", before, after, what="Brush")
+    rgb = np.random.default_rng(1).integers(30, 250, (height, width, 3)).astype(np.uint8)
+
+    class Slide4:
+        def read(self, region: Region, downsample: float) -> NDArray[np.uint8]:
+            assert downsample == 4
+            return rgb[region.slices]
+
+    found: Any = measure.regionprops(measure.label(mask, connectivity=1))
+    slide: Any = Slide4()
+    table = joined(list(object_tables(store, "Regions", slide=slide)))
+    light = -np.log10(rgb / 255.0)
+    vectors = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert len(table) == len(found) == 3
+    for row in range(3):
+        got = {name: column[row] for name, column in table.numbers.items()}
+        centre = (got["centroid_y"] - 1.5) / 4, (got["centroid_x"] - 1.5) / 4
+        region = min(found, key=lambda one: float(np.hypot(*np.subtract(one.centroid, centre))))
+        assert centre == pytest.approx(region.centroid)
+        assert got["area_um2"] == pytest.approx(region.area)
+        assert got["perimeter_um"] == pytest.approx(region.perimeter)
+        assert got["eccentricity"] == pytest.approx(region.eccentricity, abs=1e-9)
+        round_ = min(4 * np.pi * region.area / region.perimeter**2, 1)
+        assert got["circularity"] == pytest.approx(round_)
+        by_hand = np.linalg.solve(vectors.T, light[tuple(region.coords.T)].mean(axis=0))
+        assert got["haematoxylin_od"] == pytest.approx(by_hand[0])
+        assert got["eosin_od"] == pytest.approx(by_hand[1])
+        assert np.isnan(got["confidence"])
+    write_geojson(store, "Regions", tmp_path / "r.geojson", slide=slide)
+    features = json.loads((tmp_path / "r.geojson").read_text())["features"]
+    measurements = [feature["properties"]["measurements"] for feature in features]
+    assert [m["Perimeter µm"] for m in measurements] == pytest.approx(
+        table.numbers["perimeter_um"], abs=1e-4
+    )
+    assert all("Eosin OD mean" in m and "Confidence" not in m for m in measurements)

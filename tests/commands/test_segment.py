@@ -48,6 +48,19 @@ def test_region_lands_beside_the_slide(run: Run, slide: Path, speed: Any, model:
     assert record["profile"]["threads"] == 1
 
 
+def test_shapes_carry_what_an_export_measures(
+    run: Run, slide: Path, speed: Any, tmp_path: Path
+) -> None:
+    store, at_once, later = slide.with_name("case.tif.gsd.zarr"), "a.geojson", "b.geojson"
+    region = "--region", "100,120,200,256"
+    run("segment", slide, *region, "--geojson", tmp_path / at_once, *speed)
+    run("export", store, "--to", tmp_path / later)
+    a, b = (json.loads((tmp_path / name).read_text())["features"] for name in (at_once, later))
+    assert a == b
+    assert all("Haematoxylin OD mean" in shape["properties"]["measurements"] for shape in a)
+    assert a
+
+
 def test_same_profile_gives_the_same_bytes(
     run: Run, slide: Path, speed: Any, tmp_path: Path
 ) -> None:

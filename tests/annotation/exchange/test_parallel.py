@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from napari_genselfdiff.annotation.store import AnnotationStore
 from napari_genselfdiff.engine.workers import LocalWorkers
 from napari_genselfdiff.errors import JobFailedError
 from napari_genselfdiff.slides.geometry import Region
+from napari_genselfdiff.slides.slide import open_slide
 from tests.annotation.builders import disks, new_store
 
 
@@ -40,18 +42,23 @@ def test_many_hands_write_the_same_file(
         assert write_objects(store, "Nuclei", together, pool.submit, provenance={"model": "m"}) == (
             number
         )
+    assert "Haematoxylin" not in together.read_text()
     assert number == store.summary("Nuclei")["objects"]["Nucleus"] >= 20
     assert _undated(alone) == _undated(together)
 
 
-def test_other_processes_can_do_it(store: AnnotationStore, tmp_path: Path) -> None:
+def test_other_processes_can_do_it_and_see_the_slide(
+    store: AnnotationStore, tmp_path: Path, make_slide: Callable[..., Path]
+) -> None:
     alone, together = tmp_path / "alone.geojson", tmp_path / "together.geojson"
-    write_geojson(store, "Nuclei", alone)
-    workers = LocalWorkers(1, 0)
-    try:
-        write_objects(store, "Nuclei", together, workers.submit)
-    finally:
-        workers.close()
+    with open_slide(make_slide(tmp_path / "case.tif", 1300, 1100)) as slide:
+        write_geojson(store, "Nuclei", alone, slide=slide)
+        workers = LocalWorkers(1, 0)
+        try:
+            write_objects(store, "Nuclei", together, workers.submit, slide=slide)
+        finally:
+            workers.close()
+    assert "Haematoxylin OD mean" in together.read_text()
     assert _undated(alone) == _undated(together)
 
 
