@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from uuid import uuid4
 
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.registry.active import Chosen, read_choice, write_choice
 from napari_genselfdiff.registry.archive import write_archive
-from napari_genselfdiff.registry.files import plain_errors
+from napari_genselfdiff.registry.files import plain_errors, remove_whole
 from napari_genselfdiff.registry.folder import CARD_FILE, copy_folder, is_backbone, read_backbone
 from napari_genselfdiff.registry.lock import changing
 
@@ -145,10 +143,7 @@ class Backbones:
             chosen = self._read_chosen()
             if chosen is not None and chosen.name == name:
                 raise ConfigError(f"{name!r} is in use for new tasks. Use another one first.")
-            with plain_errors(f"Deleting {name}"):
-                trash = folder.with_name(f".{name}.{uuid4().hex}.partial")
-                folder.rename(trash)  # a half-removed folder never looks like a damaged one
-                shutil.rmtree(trash, ignore_errors=True)
+            remove_whole(folder)
 
     def _folders(self) -> Folders:
         own = sorted(self.folder.iterdir()) if self.folder.is_dir() else []

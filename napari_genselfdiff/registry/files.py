@@ -66,6 +66,17 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
+def remove_whole(folder: Path) -> None:
+    """Remove a folder; ModelFileError if the disk refuses.
+
+    It goes out of sight first, so that a half-removed one never looks like a damaged one.
+    """
+    with plain_errors(f"Deleting {folder.name}"):
+        trash = folder.with_name(f".{folder.name}.{uuid4().hex}.partial")
+        folder.rename(trash)
+        shutil.rmtree(trash, ignore_errors=True)
+
+
 def checked_size(path: Path, limit: int) -> int:
     """Size of a regular file; ModelFileError if it is missing, a link, or above ``limit``."""
     try:

@@ -20,7 +20,7 @@ from napari_genselfdiff.registry.active import (
 from napari_genselfdiff.registry.archive import read_archive, write_archive
 from napari_genselfdiff.registry.backbones import SHIPPED, Backbones
 from napari_genselfdiff.registry.card import checked_name
-from napari_genselfdiff.registry.files import plain_errors
+from napari_genselfdiff.registry.files import plain_errors, remove_whole
 from napari_genselfdiff.registry.folder import (
     CARD_FILE,
     Backbone,
@@ -270,10 +270,7 @@ class Registry:
             # never a pointer to nothing.
             if (left := active.without(name)) is not active:
                 write_choice(self._active_file, left)
-            with plain_errors(f"Deleting {name}"):
-                trash = folder.with_name(f".{name}.{uuid4().hex}.partial")
-                folder.rename(trash)  # a half-removed folder never looks like a damaged model
-                shutil.rmtree(trash, ignore_errors=True)
+            remove_whole(folder)
 
     def export(self, model: Model, file: str | Path, *, corrections: bool = False) -> Path:
         """Write a model as one zip file; its correction tiles only if asked for."""
