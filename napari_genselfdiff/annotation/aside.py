@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError
 from napari_genselfdiff.annotation.disk import disk_errors, flush_file, remove_tree, replace_file
 from napari_genselfdiff.annotation.files import Files
 from napari_genselfdiff.annotation.journal import Journal, operation_path
+from napari_genselfdiff.annotation.rois import ROI_FILE, read_rois
 from napari_genselfdiff.annotation.schema import StoreRecord, read_record
 from napari_genselfdiff.errors import StoreCorruptError, StoreError
 from napari_genselfdiff.registry.card import Record
@@ -25,6 +26,7 @@ from napari_genselfdiff.registry.home import data_home
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_genselfdiff.annotation.rois import Roi
     from napari_genselfdiff.annotation.schema import OperationRecord
     from napari_genselfdiff.annotation.sheltered import ShelteredStore
 
@@ -78,6 +80,12 @@ class Aside:
     def sides(self, op_id: int, task: str) -> Iterator[tuple[str, bytes | None, bytes | None]]:
         """Name, bytes before and bytes after of every chunk of a task a step changed."""
         return self._journal.sides(op_id, f"labels/{task}.")
+
+    def rois(self, op_id: int) -> tuple[tuple[Roi, ...], tuple[Roi, ...]] | None:
+        """Regions of interest before and after a step; None if it did not change them."""
+        for _, before, after in self._journal.sides(op_id, ROI_FILE):
+            return read_rois(before), read_rois(after)
+        return None
 
     @property
     def new(self) -> tuple[int, ...]:

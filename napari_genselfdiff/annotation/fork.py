@@ -31,9 +31,9 @@ class Fork(Recovery):
     """Steps kept on this computer that do not simply follow what the annotations are now.
 
     ``before`` gives the annotations as they are, ``after`` as they were left on this computer.
-    Keeping brings every step whose pixels and objects nobody changed meanwhile, as new steps; what
-    others changed stays theirs. Discarding changes nothing. Either way the folder stays on disk,
-    under another name, and nobody is asked again.
+    Keeping brings every step whose pixels and objects nobody changed meanwhile, as new steps, and
+    regions of interest likewise; what others changed stays theirs. Discarding changes nothing.
+    Either way the folder stays on disk, under another name, and nobody is asked again.
 
     Parameters
     ----------
@@ -89,9 +89,13 @@ class Fork(Recovery):
         ids: dict[int, int] = {}
         for op_id in self._aside.new:
             meta = self._aside.describe(op_id)
-            if meta.boxes and meta.task in self._annotations.tasks:
+            if meta.task not in self._annotations.tasks:
+                continue
+            if meta.boxes:
                 step = _Step(self._annotations, self._aside, op_id, ids)
                 self.left_out += step.bring()
+            elif (rois := self._aside.rois(op_id)) is not None:
+                self._annotations.repeat_rois(meta, *rois)
         self._put_away("merged")
 
     def discard(self) -> None:

@@ -27,19 +27,22 @@ def default_store_path(slide_path: str | Path) -> Path:
     """Folder for a slide's annotations: beside the slide, else in the user's data folder.
 
     Beside means ``<slide file name>.gsd.zarr``. Where that folder is read-only, the name gets part
-    of a hash of the slide's path, so that two slides of one name keep apart. Annotations that lie
-    beside the slide and cannot be written are opened all the same, unless there are own ones.
+    of a hash of the slide's path, so that two slides of one name keep apart; they stay there when
+    the folder can be written later. Annotations that lie beside the slide and cannot be written are
+    opened all the same, unless there are own ones.
     """
     slide = Path(slide_path).absolute()
     beside = slide.with_name(slide.name + SUFFIX)
-    writable = beside if beside.is_dir() else slide.parent
-    if os.access(writable, os.W_OK | os.X_OK):
-        return beside
     home = os.environ.get("GENSELFDIFF_HOME")
     data = Path(home) if home else platformdirs.user_data_path("napari-genselfdiff", False)
     digest = hashlib.sha256(str(slide).encode()).hexdigest()[:12]
     own = data / "annotations" / f"{slide.name}-{digest}{SUFFIX}"
-    return beside if beside.is_dir() and not own.exists() else own
+    if own.exists() and not beside.is_dir():
+        return own  # also when the folder can be written by now: they go on where they are
+    writable = beside if beside.is_dir() else slide.parent
+    if os.access(writable, os.W_OK | os.X_OK) or (beside.is_dir() and not own.exists()):
+        return beside
+    return own
 
 
 def create_store(path: Path, slide: SlideRecord) -> None:

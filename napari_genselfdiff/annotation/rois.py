@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import cached_property
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 
 import numpy as np
@@ -33,6 +34,7 @@ MAX_ROIS: Final = 200
 MAX_POINTS: Final = 50_000
 """Corners of one region of interest."""
 MAX_ROI_BYTES: Final = 64 * 2**20
+_SAME_PLACE: Final = 0.1  # level-0 pixels; corners are kept to a hundredth
 
 _Place = Annotated[float, Field(ge=-(2.0**31), le=2.0**31, allow_inf_nan=False)]
 
@@ -162,6 +164,49 @@ def free_name(rois: Sequence[Roi]) -> str:
         for name in (f"ROI {n}" for n in range(1, len(rois) + 2))
         if name.casefold() not in taken
     )
+
+
+def same_place(a: Roi, b: Roi) -> bool:
+    """Whether two have one name, whatever its case, and go around the same.
+
+    Extent, centre and area tell that; laying hostile outlines over each other could take hours.
+    """
+    if a.name.casefold() != b.name.casefold():
+        return False
+    one, other = (
+        (*shape.bounds, shape.centroid.x, shape.centroid.y, float(np.sqrt(shape.area)))
+        for shape in (a.shape, b.shape)
+    )
+    return all(abs(x - y) <= _SAME_PLACE for x, y in zip(one, other, strict=True))
+
+
+def beside(rois: Sequence[Roi], roi: Roi) -> Roi:
+    """Give it under a name none of these has: its own, else "Front (2)" and so on."""
+    taken, name = {other.name.casefold() for other in rois}, roi.name
+    number = 2
+    while name.casefold() in taken:
+        end = f" ({number})"
+        name, number = roi.name[: 64 - len(end)].rstrip() + end, number + 1
+    return roi if name == roi.name else Roi(name=name, points=roi.points)
+
+
+def merged_rois(now: Sequence[Roi], before: Sequence[Roi], after: Sequence[Roi]) -> list[Roi]:
+    """Make a change, from ``before`` to ``after``, to a list that others changed meanwhile.
+
+    What they changed or removed stays as they left it; what is added under a name of theirs gets
+    another one.
+    """
+    gone = [roi for roi in before if roi not in after]
+    made = [roi for roi in after if roi not in before]
+    found = list(now)
+    for old, new in zip_longest(gone, made):
+        if old in found:
+            at = found.index(old)
+            others = [*found[:at], *found[at + 1 :]]
+            found[at : at + 1] = [] if new is None else [beside(others, new)]
+        elif old is None and new not in found:
+            found.append(beside(found, new))
+    return found
 
 
 def pick_roi(rois: Sequence[Roi], name: str) -> Roi:

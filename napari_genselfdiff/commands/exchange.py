@@ -84,11 +84,14 @@ def import_(
     opened.events.notice.connect(console.note)
     try:
         chosen = pick_task(opened, task)
+        before = len(opened.rois)
         number = import_file(file, opened, chosen, classes=classes)
+        rois = len(opened.rois) - before
     finally:
         opened.close()
     opened.check_home()
-    console.say(f"{into}: {number} shapes taken in as {chosen}")
+    more = f", {rois} regions of interest" if rois else ""
+    console.say(f"{into}: {number} shapes taken in as {chosen}{more}")
 
 
 def reopen(path: Path) -> AnnotationStore:

@@ -372,6 +372,11 @@ class Session:
         from napari_genselfdiff.annotation.exchange.incoming import import_file
 
         _, store = self.open_store()
+        before = len(store.rois)
         number = import_file(path, store, self.task.name, classes=classes)
-        self.say(f"Imported {wording.things(self.task, number)} from {path.name}.", "good")
+        found = [wording.things(self.task, number)]
+        if rois := len(store.rois) - before:
+            what = wording.counted(rois, "region of interest", "regions of interest")
+            found = [*found, what] if number else [what]
+        self.say(f"Imported {' and '.join(found)} from {path.name}.", "good")
         return number

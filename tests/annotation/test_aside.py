@@ -24,6 +24,7 @@ from tests.annotation.test_journal import content, equal
 
 SHAPE = (720, 700)
 VIEW = Region(300, 300, 300, 300)
+SQUARE = [(99.5, 99.5), (99.5, 299.5), (299.5, 299.5), (299.5, 99.5)]
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,8 @@ def test_work_goes_on_and_comes_home_by_itself(path: Path, error: int, reason: s
             step.undo()
             brush(step, 200)
             step.add_class("Cells", "Mitosis", "#009E73")
+            step.add_roi("Cells", "Front", SQUARE)
+            step.rename_roi("Cells", "Front", "Margin")
         assert len(notices) == 1
         assert reason in notices[0]
         assert "kept safe on this computer" in notices[0]
@@ -97,6 +100,8 @@ def test_work_goes_on_and_comes_home_by_itself(path: Path, error: int, reason: s
     assert store.recovery is None
     assert equal(content(store), content(twin))
     assert [op.what for op in store.history] == [op.what for op in twin.history]
+    assert [roi.name for roi in store.rois] == ["Margin"]
+    assert store.rois == twin.rois
     check_store(store)
     for step in (store, twin):
         step.redo()
@@ -337,6 +342,37 @@ def test_a_folder_that_can_be_written_again(path: Path) -> None:
     store = reopen(path)
     assert equal(content(store), now)
     check_store(store)
+
+
+def test_regions_of_interest_are_brought_beside_those_of_others(path: Path) -> None:
+    lower = [(y + 200, x) for y, x in SQUARE]
+    with reopen(path) as store:
+        for name in ("Front", "Margin", "Nest", "Stroma"):
+            store.add_roi("Cells", name, SQUARE)
+    with refusing(path, errno.EROFS):
+        store = reopen(path)
+        store.add_roi("Cells", "New", lower)
+        store.add_roi("Cells", "Shared", lower)
+        store.rename_roi("Cells", "Front", "Edge")
+        store.remove_roi("Cells", "Margin")
+        store.rename_roi("Cells", "Nest", "Island")
+        store.close()
+    with pytest.MonkeyPatch.context() as patch:  # the owner's computer knows nothing of it
+        patch.setattr("napari_genselfdiff.annotation.store.asides_of", lambda *_: [])
+        with reopen(path) as other:
+            brush(other, 105)
+            other.add_roi("Cells", "shared", SQUARE)
+            other.remove_roi("Cells", "Nest")
+    store = reopen(path)
+    assert isinstance(store.recovery, Fork)
+    store.recovery.keep()
+    found = {roi.name: roi for roi in store.rois}
+    assert list(found) == ["Edge", "Stroma", "shared", "New", "Shared (2)"]
+    assert found["Shared (2)"].shape.equals(found["New"].shape)
+    assert [step.what for step in store.history][-1] == "Remove Margin"
+    store.undo()
+    assert "Margin" in [roi.name for roi in store.rois]
+    store.close()
 
 
 def test_read_only_annotations_that_their_owner_changed(path: Path) -> None:

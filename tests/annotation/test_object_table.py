@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -159,7 +159,8 @@ def test_areas_have_the_form_and_stain_of_scikit_image(tmp_path: Path, monkeypat
             assert downsample == 4
             return rgb[region.slices]
 
-    found: Any = measure.regionprops(measure.label(mask, connectivity=1))
+    label, regions = cast("Any", measure.label), cast("Any", measure.regionprops)
+    found = regions(label(mask, connectivity=1))
     slide: Any = Slide4()
     table = joined(list(object_tables(store, "Regions", slide=slide)))
     light = -np.log10(rgb / 255.0)

@@ -152,7 +152,7 @@ def test_exports_are_restricted_and_show_the_outline(tmp_path: Path) -> None:
     heard: list[str] = []
     store.events.notice.connect(heard.append)
     assert read_geojson(tmp_path / "one.geojson", store, "Cells") == 1  # the outline is no object
-    assert "regions of interest" in heard[0]
+    assert "1 regions of interest were there already" in heard[0]
 
 
 def test_areas_are_cut_at_the_border(tmp_path: Path) -> None:

@@ -419,6 +419,24 @@ def test_default_place(tmp_path: Path, home: Path) -> None:
         tmp_path.chmod(0o700)
 
 
+def test_annotations_stay_where_they_began(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slide = tmp_path / "case.svs"
+    with monkeypatch.context() as patch:
+        patch.setattr("os.access", lambda *_: False)
+        own = default_store_path(slide)
+    assert own.parent == home / "annotations"
+    assert default_store_path(slide) == tmp_path / "case.svs.gsd.zarr"
+    with open_store(own) as store:
+        store.add_task(CELLS)
+        store.add_roi("Cells", "Front", [(9.5, 9.5), (9.5, 99.5), (99.5, 99.5)])
+    assert default_store_path(slide) == own  # the folder can be written by now
+    beside = tmp_path / "case.svs.gsd.zarr"
+    beside.mkdir()  # a colleague's
+    assert default_store_path(slide) == beside
+
+
 def test_read_only_folder_is_said_plainly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")

@@ -9,7 +9,7 @@ from uuid import UUID, uuid5
 
 import numpy as np
 
-from napari_genselfdiff.annotation.exchange.geojson_in import ROI_MARK
+from napari_genselfdiff.annotation.exchange.roi_in import ROI_MARK
 from napari_genselfdiff.annotation.rois import ROI_COLOR
 from napari_genselfdiff.errors import ConfigError
 

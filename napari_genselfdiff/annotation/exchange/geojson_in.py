@@ -12,6 +12,7 @@ import shapely
 
 from napari_genselfdiff.annotation.exchange.json_features import read_features
 from napari_genselfdiff.annotation.exchange.outlines import rasterize
+from napari_genselfdiff.annotation.exchange.roi_in import RoiReader, is_roi
 from napari_genselfdiff.annotation.window import ACCEPTED, HUMAN, MODEL, Window
 from napari_genselfdiff.errors import ConfigError, ExchangeError
 from napari_genselfdiff.slides.geometry import Region
@@ -32,7 +33,6 @@ _BLOCK = 2048  # pixels of the grid filled at once, whole chunks
 _CLASS_KEYS = ("classification", "class", "label", "group")  # the first that is there counts
 _NUMBERS = {int, float}
 _MOST_LOOKED_AT = 100_000  # vertices of a polygon among which crossings are looked for
-ROI_MARK = "region of interest"
 _SOURCES = {"model": MODEL, "accepted": ACCEPTED, "human": HUMAN}
 
 
@@ -56,6 +56,8 @@ def read_geojson(
     features: Iterable[Feature] | None = None,
 ) -> int:
     """Draw the polygons of a file into a task, as one step that can be undone.
+
+    Regions of interest come back as such, all in a step of their own.
 
     Pixels whose centres lie inside a polygon get its class; everything else stays. They count as
     HUMAN, because a person chose to import them, unless the file says otherwise in the words of
@@ -92,12 +94,14 @@ def read_geojson(
         raise ConfigError(f"no task {task_name!r} to import into, only {sorted(store.tasks)}")
     reader = _Reader(store, task_name, classes or {})
     drawn = reader.read(read_features(path) if features is None else features, offset)
-    if not drawn:
+    if drawn:
+        _draw(store, task_name, drawn, f"Import {path.name}")
+    rois = reader.rois.keep(task_name, f"Import regions of {path.name}")
+    if not drawn and not rois:
         raise ExchangeError(
             f"{path.name} holds nothing that can be drawn into {task_name} ({reader.said()}). "
             "Choose another file or task"
         )
-    _draw(store, task_name, drawn, f"Import {path.name}")
     if reader.warnings:
         store.events.notice.emit(f"Imported {len(drawn)} shapes; {reader.said()}.")
     return len(drawn)
@@ -120,19 +124,13 @@ def stated_class(properties: Any) -> str | None:
     return None
 
 
-def is_roi(feature: Any) -> bool:
-    """Whether a feature is one of our regions of interest, in which nothing is to be drawn."""
-    properties = feature.get("properties") if isinstance(feature, dict) else None
-    metadata = properties.get("metadata") if isinstance(properties, dict) else None
-    return isinstance(metadata, dict) and metadata.get("genselfdiff") == ROI_MARK
-
-
 class _Reader:
     def __init__(
         self, store: AnnotationStore, task_name: str, classes: Mapping[str, str | None]
     ) -> None:
         task = store.tasks[task_name]
         self.warnings: Counter[str] = Counter()
+        self.rois = RoiReader(store, self.warnings)
         self._values: dict[str, int] = {s.name.casefold(): s.value for s in task.classes}
         self._mapped = {name.casefold(): self._value(to) for name, to in classes.items()}
         self._only = task.classes[0].value if len(task.classes) == 1 else None
@@ -180,7 +178,7 @@ class _Reader:
             self.warnings["without a geometry were left out"] += 1
             return None
         if is_roi(feature):
-            self.warnings["that are regions of interest were left out"] += 1
+            self.rois.read(feature, shift)
             return None
         value, source = self._meaning(feature.get("properties"))
         if value is None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_genselfdiff.annotation.exchange.aperio_xml import read_aperio
 from napari_genselfdiff.annotation.exchange.dsa_json import is_dsa, read_dsa
-from napari_genselfdiff.annotation.exchange.geojson_in import is_roi, read_geojson, stated_class
+from napari_genselfdiff.annotation.exchange.geojson_in import read_geojson, stated_class
 from napari_genselfdiff.annotation.exchange.json_features import read_features
 from napari_genselfdiff.annotation.exchange.label_image import read_label_image
+from napari_genselfdiff.annotation.exchange.roi_in import is_roi
 from napari_genselfdiff.errors import ExchangeError
 
 if TYPE_CHECKING:
