@@ -2,7 +2,8 @@
 
 The annotations are made on the spot and measured as always: form and confidence; the slide itself
 is not there, so stains are left out. Every file is written by a process of its own, whose memory
-at its peak is counted whole.
+at its peak is counted whole. With a screen, a fifth of the objects is exported from the panel, with
+a slide and stains; see ``export_window.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import export_window
 import numpy as np
-from report import Row, arguments, finish
+from report import Row, arguments, finish, has_screen
 
 from napari_genselfdiff.annotation.exchange.outgoing import export_file
 from napari_genselfdiff.annotation.store import MODEL, AnnotationStore, Window
@@ -44,6 +46,9 @@ def main() -> None:
             name, n = suffix.replace(".", "_"), found["objects"]
             rows.append(Row(f"{name}_s", round(found["seconds"], 1), "s", n=n))
             rows.append(Row(f"{name}_peak_gib", round(found["gib"], 2), "GiB", n=n))
+    if has_screen():
+        number = 10_000 if asked.quick else 100_000
+        rows += export_window.rows(fill, _across(number) * SIDE, number)
     finish("export", rows, asked.json)
 
 
@@ -59,7 +64,7 @@ def written(store: Path, file: Path) -> dict[str, float]:
 
 def make(folder: Path, number: int) -> Path:
     """Make annotations with about so many nuclei on a slide that does not exist."""
-    across = int(np.ceil(np.sqrt(number / PER_BLOCK)))
+    across = _across(number)
     store = AnnotationStore.open(
         folder / "made.gsd.zarr",
         slide_path="made.svs",
@@ -68,11 +73,22 @@ def make(folder: Path, number: int) -> Path:
         mpp=0.25,
         mpp_assumed=False,
     )
+    fill(store, number)
+    store.close()
+    return store.path
+
+
+def fill(store: AnnotationStore, number: int) -> None:
+    """Put about so many nuclei into empty annotations of a slide as large as they need."""
+    across = _across(number)
     store.add_task(NUCLEI)
     whole = Region(0, 0, across * SIDE, across * SIDE)
     store.write_blocks(NUCLEI.name, _windows(store, across, number), region=whole, what="Made")
-    store.close()
-    return store.path
+
+
+def _across(number: int) -> int:
+    """Blocks along a side of the slide."""
+    return int(np.ceil(np.sqrt(number / PER_BLOCK)))
 
 
 def _windows(store: AnnotationStore, across: int, number: int) -> Iterator[Window]:

@@ -279,12 +279,12 @@ def _pan(hand: Any, seconds: float) -> None:
         for _ in range(15):
             _, y, x = camera.center
             camera.center = (0.0, y + 4 * np.sin(angle), x + 4 * np.cos(angle))
-            _turn_for(0.03)
-        _turn_for(1.0)
+            turn_for(0.03)
+        turn_for(1.0)
         turn += 1
 
 
-def _turn_for(seconds: float) -> None:
+def turn_for(seconds: float) -> None:
     """Let the event loop turn by itself, as in the real program: no pauses in between."""
     from qtpy.QtCore import QEventLoop, QTimer
 
