@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Optical density of pure haematoxylin, eosin and DAB in red, green and blue: Ruifrok & Johnston
 # (2001), as in scikit-image.
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+_DENSITY = -np.log10(np.maximum(np.arange(256), 1) / 255.0)  # by 8-bit value
 _STRAIGHT, _SLANTED, _BENT = (5, 7, 15, 17, 25, 27), (21, 33), (13, 23)
 
 
@@ -99,11 +100,10 @@ def stain_densities(rgb: NDArray[np.uint8], codes: Codes, n: int) -> tuple[Value
     ``rgb`` is (h, w, 3). Density is -log10 of the transmitted light, unmixed with the stain
     vectors of Ruifrok & Johnston (2001).
     """
-    at = codes > 0
-    of = codes[at]
-    light = np.maximum(rgb[at].astype(np.float64), 1.0) / 255.0
-    unit = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
-    stains = -np.log10(light) @ np.linalg.inv(unit)
+    at = np.flatnonzero(codes)
+    of, shown = codes.ravel()[at], rgb.reshape(-1, 3)[at]
     pixels = np.maximum(np.bincount(of, minlength=n), 1)
-    haematoxylin, eosin = (np.bincount(of, stains[:, i], n) / pixels for i in (0, 1))
-    return haematoxylin, eosin
+    means = [np.bincount(of, _DENSITY[shown[:, i]], n) / pixels for i in range(3)]
+    unit = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
+    stains = np.stack(means, axis=1) @ np.linalg.inv(unit)  # of a mean as of every pixel
+    return stains[:, 0], stains[:, 1]

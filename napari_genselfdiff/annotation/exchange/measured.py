@@ -15,6 +15,7 @@ from napari_genselfdiff.annotation.forms import (
     perimeters,
     stain_densities,
 )
+from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.annotation.exchange.shapes import Measurer
     from napari_genselfdiff.annotation.store import AnnotationStore
-    from napari_genselfdiff.slides.geometry import Region
     from napari_genselfdiff.slides.slide import Slide
 
 MEASURED: Final = (
@@ -52,11 +52,23 @@ def object_measurer(store: AnnotationStore, task_name: str, slide: Slide | None)
         if slide is None:
             columns += [np.full(n, np.nan)] * 2
         else:
-            columns += stain_densities(slide.read(region, downsample), codes, n)
+            columns += _stains(slide, region, codes, n, downsample)
         columns.append(store.object_confidences(task_name, ids))
         return np.stack(columns, axis=1)
 
     return measured
+
+
+def _stains(
+    slide: Slide, region: Region, codes: NDArray[np.intp], n: int, downsample: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Densities of stains; only as much of the slide is read as holds any of the objects."""
+    rows, columns = np.flatnonzero(codes.any(axis=1)), np.flatnonzero(codes.any(axis=0))
+    if not len(rows):
+        return np.zeros(n), np.zeros(n)
+    box = Region.from_bounds(rows[0], columns[0], rows[-1] + 1, columns[-1] + 1)
+    rgb = slide.read(box.shifted(region.y, region.x), downsample)
+    return stain_densities(rgb, codes[box.slices], n)
 
 
 EDGE: Final = 2
