@@ -60,6 +60,12 @@ def stars_that_cross_themselves(folder: Path) -> Path:
     return _geojson(folder, _collection(*rings.round(3).tolist()))
 
 
+def a_region_of_interest_that_is_a_tangle(folder: Path) -> Path:
+    ring = np.random.default_rng(0).integers(0, SIDE, (40_000, 2)).tolist()
+    about = '"properties": {"name": "a", "metadata": {"genselfdiff": "region of interest"}}'
+    return _geojson(folder, _collection(ring).replace('"properties": {"label": "Nucleus"}', about))
+
+
 def coordinates_that_are_no_numbers(folder: Path) -> Path:
     return _geojson(folder, _collection([[0, 0], [9, 0], [9, 9]]).replace("9", "NaN"))
 
@@ -288,6 +294,7 @@ def a_gzip_inside_a_gzip(folder: Path) -> Path:
 ATTACKS: tuple[Attack, ...] = (
     a_tangle_of_many_vertices,
     stars_that_cross_themselves,
+    a_region_of_interest_that_is_a_tangle,
     coordinates_that_are_no_numbers,
     coordinates_beyond_everything,
     text_in_utf_16,

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_genselfdiff.annotation.exchange.incoming import import_file
+from napari_genselfdiff.annotation.exchange.roi_in import ROI_MARK
 from napari_genselfdiff.errors import GenSelfDiffError, SlideError
 from napari_genselfdiff.slides.geometry import Region
 from napari_genselfdiff.slides.slide import open_slide
@@ -64,7 +65,8 @@ def make_seeds(folder: Path) -> list[Path]:
     _vendors(folder, rgb)
     write_ome(folder / "a.zarr", [rgb.transpose(2, 0, 1)], "cyx")
     write_ome(folder / "b.zarr", [rgb.transpose(2, 0, 1)], "cyx", version="0.4")
-    (folder / "a.geojson").write_text(json.dumps({"features": [square(i) for i in range(20)]}))
+    features = [outline(3), *(square(i) for i in range(20)), outline(90)]
+    (folder / "a.geojson").write_text(json.dumps({"features": features}))
     (folder / "a.xml").write_text(_xml())
     element = {"type": "circle", "center": [50, 50, 0], "radius": 9, "group": "Nucleus"}
     (folder / "a.json").write_text(json.dumps({"annotation": {"elements": [element] * 20}}))
@@ -89,6 +91,13 @@ def square(at: int) -> dict[str, Any]:
     ring = [[at, at], [at + 9.5, at], [at + 9, at + 9], [at, at + 9], [at, at]]
     geometry = {"type": "Polygon", "coordinates": [ring]}
     return {"type": "Feature", "geometry": geometry, "properties": {"label": "Nucleus"}}
+
+
+def outline(at: int) -> dict[str, Any]:
+    """A region of interest as we write it."""
+    feature = square(at)
+    about = {"name": f"ROI {at}", "metadata": {"genselfdiff": ROI_MARK}}
+    return {**feature, "properties": about}
 
 
 def _xml() -> str:
@@ -180,7 +189,7 @@ def use(path: Path, store: Any) -> str:
             look_at(path)
         else:
             import_file(path, store, "Nuclei")
-            store.undo()
+            store.go_to(None)
     except GenSelfDiffError as error:
         text = str(error)
         assert text, "an error without words"

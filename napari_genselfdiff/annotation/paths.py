@@ -55,8 +55,16 @@ def outer_parts(points: Sequence[Point]) -> list[shapely.Polygon]:
 
     if len(points) < 3:
         return []
-    line = shapely.LineString([(x + 0.5, y + 0.5) for y, x in [*points, points[0]]])
-    faces = shapely.polygonize([shapely.node(line)])
+    corners = [(x + 0.5, y + 0.5) for y, x in [*points, points[0]]]
+    ring = shapely.Polygon(corners)
+    return [ring] if ring.is_valid and ring.area > 0 else crossing_parts(corners)
+
+
+def crossing_parts(corners: Sequence[Point]) -> list[shapely.Polygon]:
+    """Everything a closed path (x, y) goes around that may cross itself, which takes far longer."""
+    import shapely
+
+    faces = shapely.polygonize([shapely.node(shapely.LineString(corners))])
     whole = shapely.union_all(list(faces.geoms))
     parts = [] if whole.is_empty else getattr(whole, "geoms", [whole])
     return [shapely.Polygon(part.exterior) for part in parts]

@@ -61,6 +61,9 @@ class Roi(Record):
     def area(self, shape0: tuple[int, int]) -> float:
         """Level-0 pixels of its part on a slide of this height and width."""
         height, width = shape0
+        x, y, x1, y1 = self.shape.bounds
+        if min(x, y) >= 0 and x1 <= width and y1 <= height:
+            return float(self.shape.area)
         return float(shapely.intersection(self.shape, shapely.box(0, 0, width, height)).area)
 
     def holds(self, y0: NDArray[np.float64], x0: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_genselfdiff.annotation import objects
-from napari_genselfdiff.annotation.paths import bounds, crossed, enclosed, lengthened
+from napari_genselfdiff.annotation.paths import (
+    bounds,
+    crossed,
+    crossing_parts,
+    enclosed,
+    lengthened,
+    outer_parts,
+)
 from napari_genselfdiff.annotation.window import HUMAN, MODEL, Window
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.slides.geometry import Region
@@ -265,3 +273,16 @@ def test_lengthened_goes_straight_on() -> None:
     assert longer[0] == (0.0, -2.0)
     assert longer[-1] == (7.0, 10.0)
     assert lengthened([(1.0, 1.0)], 2) == [(1.0, 1.0)]
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=3, max_size=9))
+def test_a_path_that_does_not_cross_itself_need_not_be_taken_apart(
+    points: list[tuple[float, float]],
+) -> None:
+    if len(points) % 2:  # around their middle, so that it does not cross itself
+        middle = np.mean(points, axis=0)
+        points = sorted(points, key=lambda p: np.arctan2(*(np.array(p) - middle)))
+    corners = [(x + 0.5, y + 0.5) for y, x in [*points, points[0]]]
+    quick, slow = (shapely.union_all(p) for p in (outer_parts(points), crossing_parts(corners)))
+    assert quick.symmetric_difference(slow).area < 1e-6

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ROI_MARK: Final = "region of interest"
 """What ``metadata.genselfdiff`` of a feature says that is one."""
 _NUMBERS = {int, float}
+_MOST_CORNERS = 100_000  # in one file: seconds, for the worst
 _MOST_PARTS = 100  # of one region of interest; ways between them cross everything in between
 
 
@@ -47,11 +48,17 @@ class RoiReader:
     def __init__(self, store: AnnotationStore, warnings: Counter[str]) -> None:
         self._store, self._warnings = store, warnings
         self._found: list[Roi] = []
+        self._seen = self._corners = 0
 
     def read(self, feature: dict[str, Any], shift: tuple[int, int]) -> None:
         """Take in a feature; ``shift`` is the (x, y) level-0 pixels to add."""
+        self._seen += 1
+        if self._seen > MAX_ROIS or self._corners > _MOST_CORNERS:
+            self._warnings["regions of interest beyond what a slide can have were left out"] += 1
+            return
         try:
             rings = [ring + shift for ring in _outer_rings(feature["geometry"])]
+            self._corners += sum(map(len, rings))
             name = feature["properties"].get("name")
             roi = new_roi(name if isinstance(name, str) else "", _one_outline(rings))
         except (ConfigError, TypeError, ValueError, OverflowError, KeyError):
@@ -73,7 +80,9 @@ class RoiReader:
         if already := len(self._found) - len(new):
             self._warnings["regions of interest were there already"] += already
         if beyond := max(len(there) + len(new) - MAX_ROIS, 0):
-            self._warnings[f"regions of interest beyond {MAX_ROIS} were left out"] += beyond
+            self._warnings["regions of interest beyond what a slide can have were left out"] += (
+                beyond
+            )
             new = new[: len(new) - beyond]
         if new:
             self._store.add_rois(task_name, new, what)

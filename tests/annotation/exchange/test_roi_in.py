@@ -127,4 +127,10 @@ def test_no_more_than_a_slide_can_have(tmp_path: Path) -> None:
     many = [feature(box(5 * n % 900, n % 700, 9), f"R{n}") for n in range(MAX_ROIS + 7)]
     import_file(written(tmp_path, *many), store, "Cells")
     assert len(store.rois) == MAX_ROIS
-    assert f"7 regions of interest beyond {MAX_ROIS} were left out" in notices[0]
+    assert "7 regions of interest beyond what a slide can have were left out" in notices[0]
+    corners = np.array(box(0, 0, 100))[[0] * 40_000 + [1, 2, 3, 0]].tolist()
+    notices.clear()
+    store.undo()
+    import_file(written(tmp_path, *(feature(corners, f"R{n}") for n in range(4))), store, "Cells")
+    assert [roi.name for roi in store.rois] == [f"R{n}" for n in range(3)]
+    assert "1 regions of interest beyond what a slide can have were left out" in notices[0]
