@@ -57,6 +57,8 @@ class FilesThen(Files):
         self._then = record.journal
         self._steps = Journal(self)
         self._known: Stamp | None = None
+        self._keys: dict[int, list[str]] = {}
+        self._found_above: dict[tuple[str, int], set[tuple[int, ...]]] = {}
         self._dirty: Mapping[str, tuple[Box, ...]] = {}
         self.changed: dict[str, Step] = {}
         """Files that are others than then, by key, when the last one was read."""
@@ -86,15 +88,22 @@ class FilesThen(Files):
 
     def differs_below(self, array: str, level: int, block: tuple[int, ...]) -> bool:
         """Whether a chunk of a coarser level may not show what level 0 was then."""
-        start, side = f"{array}/0/c/", CHUNK << level
-        for key in self.changed:
-            if key.startswith(start):
-                y, x = map(int, key.removeprefix(start).split("/"))
-                if (y >> level, x >> level) == block:
-                    return True
+        if block in self._above(array, level):
+            return True
+        side = CHUNK << level
         below = Region(block[0] * side, block[1] * side, side, side)
         boxes = self._dirty.get(array.removeprefix("labels/").rpartition(".")[0], ())
         return any(below.intersection(Region(*box)) is not None for box in boxes)
+
+    def _above(self, array: str, level: int) -> set[tuple[int, ...]]:
+        """Chunks of a coarser level above those of level 0 that are others now; found once."""
+        if (array, level) not in self._found_above:
+            start = f"{array}/0/c/"
+            places = (key.removeprefix(start) for key in self.changed if key.startswith(start))
+            self._found_above[array, level] = {
+                tuple(int(number) >> level for number in place.split("/")) for place in places
+            }
+        return self._found_above[array, level]
 
     def _stamp(self) -> Stamp:
         """Tell the present record from every other one, which is a file of its own."""
@@ -111,13 +120,16 @@ class FilesThen(Files):
         found: dict[str, Step] = {}
         try:
             for op_id, side in _way(self._then, now.journal):
-                for key in self._steps.keys(op_id):
+                if op_id not in self._keys:  # what a step changed, and its number, stay its own
+                    self._keys[op_id] = self._steps.keys(op_id)
+                for key in self._keys[op_id]:
                     found.setdefault(key, (op_id, side))
         except StoreCorruptError as err:
             if stamp != self._stamp():
                 return False
             raise _lost(self.home) from err
         self.changed, self._dirty, self._known = found, now.dirty, stamp
+        self._found_above.clear()
         return True
 
 
