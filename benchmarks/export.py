@@ -2,8 +2,7 @@
 
 The annotations are made on the spot and measured as always: form and confidence; the slide itself
 is not there, so stains are left out. Every file is written by a process of its own, whose memory
-at its peak is counted whole. With a screen, a fifth of the objects is exported from the panel, with
-a slide and stains; see ``export_window.py``.
+at its peak is counted whole.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import export_window
 import numpy as np
-from report import Row, arguments, finish, has_screen
+from report import Row, arguments, finish
 
 from napari_genselfdiff.annotation.exchange.outgoing import export_file
 from napari_genselfdiff.annotation.store import MODEL, AnnotationStore, Window
@@ -46,9 +44,6 @@ def main() -> None:
             name, n = suffix.replace(".", "_"), found["objects"]
             rows.append(Row(f"{name}_s", round(found["seconds"], 1), "s", n=n))
             rows.append(Row(f"{name}_peak_gib", round(found["gib"], 2), "GiB", n=n))
-    if has_screen():
-        number = 10_000 if asked.quick else 100_000
-        rows += export_window.rows(fill, _across(number) * SIDE, number)
     finish("export", rows, asked.json)
 
 
@@ -64,7 +59,7 @@ def written(store: Path, file: Path) -> dict[str, float]:
 
 def make(folder: Path, number: int) -> Path:
     """Make annotations with about so many nuclei on a slide that does not exist."""
-    across = _across(number)
+    across = blocks_across(number)
     store = AnnotationStore.open(
         folder / "made.gsd.zarr",
         slide_path="made.svs",
@@ -80,13 +75,13 @@ def make(folder: Path, number: int) -> Path:
 
 def fill(store: AnnotationStore, number: int) -> None:
     """Put about so many nuclei into empty annotations of a slide as large as they need."""
-    across = _across(number)
+    across = blocks_across(number)
     store.add_task(NUCLEI)
     whole = Region(0, 0, across * SIDE, across * SIDE)
     store.write_blocks(NUCLEI.name, _windows(store, across, number), region=whole, what="Made")
 
 
-def _across(number: int) -> int:
+def blocks_across(number: int) -> int:
     """Blocks along a side of the slide."""
     return int(np.ceil(np.sqrt(number / PER_BLOCK)))
 

@@ -1,6 +1,6 @@
-"""How long the window is deaf while it exports; used by ``export.py``.
+"""How long the window is deaf while it exports 100,000 objects.
 
-The objects of that benchmark, on a slide of tissue everywhere, are exported as GeoJSON from the
+The objects of ``export.py``, on a slide of tissue everywhere, are exported as GeoJSON from the
 panel, stain densities and all, while the slide is panned. For comparison it is panned for some
 seconds without that (``window_alone``), and the same file is written once more on the window's own
 thread, as it used to be: one gap from beginning to end. Drawing is taken out as in ``window.py``.
@@ -16,15 +16,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import Row
+from export import SIDE, blocks_across, fill
+from report import Row, arguments, finish, has_screen
 from synthetic_slides import write_dense
 from window import Meter, turn_for, watch_layers_and_drawing
 
 NAME, ALONE_S = "window", 8.0
 
 
-def rows(fill: Callable[[Any, int], None], side: int, number: int) -> list[Row]:
-    """Rows on the window; ``fill`` makes about so many objects in annotations of this side."""
+def main() -> None:
+    """Export from a window, and on its thread."""
+    asked = arguments(__doc__ or "")
+    if not has_screen():
+        raise SystemExit("no screen; run under xvfb-run")
+    finish("export_window", rows(10_000 if asked.quick else 100_000), asked.json)
+
+
+def rows(number: int) -> list[Row]:
+    """Rows of about so many objects."""
     import napari
 
     from napari_genselfdiff.annotation.store import AnnotationStore, default_store_path
@@ -35,7 +44,7 @@ def rows(fill: Callable[[Any, int], None], side: int, number: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["GENSELFDIFF_HOME"] = str(Path(folder) / "home")
         path = Path(folder) / "dense.tif"
-        write_dense(path, side)
+        write_dense(path, blocks_across(number) * SIDE)
         with open_slide(path) as slide:
             store = AnnotationStore.open(
                 default_store_path(path),
@@ -124,3 +133,7 @@ def _rows(meter: Meter, seconds: float, here: float) -> list[Row]:
     found.append(Row(f"{NAME}_here_gap_max_ms", longest, "ms"))
     found.append(Row(f"{NAME}_export_s", seconds, "s", seconds / here, "on the window's thread"))
     return found
+
+
+if __name__ == "__main__":
+    main()
