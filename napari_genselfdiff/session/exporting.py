@@ -173,6 +173,7 @@ class Exporting:
         strangers = frozenset(_half_written(path))
         self._running = _Running(job, store, moment, path, of, remark, strangers)
         self._report(Activity(f"Exporting {path.name}"))
+        self._session.say(f"Exporting {path.name} as it is now; go on working.")
 
     def _end(self) -> _Running | None:
         running, self._running = self._running, None

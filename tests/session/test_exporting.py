@@ -70,6 +70,7 @@ def test_it_tells_how_far_it_is_and_what_was_written(annotated: Opened, tmp_path
     session, engine = annotated
     path = tmp_path / "a.geojson"
     session.exporting.start(path)
+    assert session.status.text == "Exporting a.geojson as it is now; go on working."
     engine.jobs[-1].on_partial(ExportDone(0.25, 6.0))
     session.poll()
     activity = session.exporting.activity
