@@ -22,8 +22,8 @@ from napari_genselfdiff.registry.registry import bundled_backbone
 from training.licences import sources_of
 
 NOTES = (
-    "A short run on two CPU cores; its denoised tiles keep some noise. Meant as the start of new "
-    "tasks until a longer run replaces it. Research use only."
+    "Made on two CPU cores. What it makes of pure noise has the colours of tissue, not its shapes. "
+    "Meant as the start of new tasks until a run on a GPU replaces it. Research use only."
 )
 
 

@@ -36,9 +36,9 @@ def test_adapt_begins_with_the_shipped_backbone() -> None:
 def test_another_pretext_is_refused_with_the_settings_that_fit() -> None:
     with pytest.raises(ConfigError, match=r"another pretext.*noise\.schedule=quadratic"):
         start_denoiser(adapt("noise.schedule=cosine"))
-    with pytest.raises(ConfigError, match=r"prediction=epsilon, .* or begin with start=scratch"):
-        start_denoiser(adapt("prediction=v"))
-    start_denoiser(adapt("prediction=v", "start=scratch"))
+    with pytest.raises(ConfigError, match=r"prediction=v, .* or begin with start=scratch"):
+        start_denoiser(adapt("prediction=epsilon"))
+    start_denoiser(adapt("prediction=epsilon", "start=scratch"))
 
 
 def test_a_new_head_on_the_old_u_net_takes_any_pretext() -> None:
