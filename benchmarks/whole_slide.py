@@ -6,6 +6,10 @@ among the workers, so that what else the machine does stretches both. ``--quick`
 slide and says so in the row; nothing is extrapolated. ``..._busy`` compare processor time instead
 (network alone, one thread), which neighbours stretch less.
 
+``speedup_2_workers_2_cores`` is the usual speed-up, one worker on one core against two on two: the
+process that owns the annotations, and merges, shares their cores. In ``speedup_2_workers`` the one
+worker has all cores of the machine, so that on two of them the owner has one to itself.
+
 ``peak_gib_100k`` is measured by the operating system (the most memory a process ever held) above
 what the same process held before, everything imported: one worker and the owner of the annotations
 in one process, on a slide of 100,000² pixels that is glass but for islands of tissue.
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -24,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -124,18 +130,38 @@ def against_network(path: Path, folder: Path, number: int) -> tuple[list[Row], f
     return rows, wall
 
 
-def speedup(path: Path, folder: Path, rounds: int) -> Row:
-    """One worker of one thread against two, in turns."""
-    times: dict[int, list[float]] = {1: [], 2: []}
+def speedup(path: Path, folder: Path, rounds: int) -> list[Row]:
+    """One worker of one thread against two, in turns: on as many cores as workers, and on all."""
+    ways = {"own core": (1, 1), "all cores": (1, None), "two": (2, None)}
+    times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for number in times:
-            workers = _started(number)
-            done, _ = segment(path, folder, lambda workers=workers: workers)  # type: ignore[misc]
-            times[number].append(done.seconds["total"])
-    ratios = [one / two for one, two in zip(times[1], times[2], strict=True)]
+        for name, (number, cores) in ways.items():
+            with _on_cores(cores):
+                workers = _started(number)
+                done, _ = segment(path, folder, lambda workers=workers: workers)  # type: ignore[misc]
+            times[name].append(done.seconds["total"])
+    return [
+        _ratio("speedup_2_workers_2_cores", times["own core"], times["two"], "one, on one core"),
+        _ratio("speedup_2_workers", times["all cores"], times["two"], "one, others free to merge"),
+    ]
+
+
+def _ratio(name: str, one: list[float], two: list[float], what: str) -> Row:
+    ratios = [a / b for a, b in zip(one, two, strict=True)]
     middle = statistics.median(ratios)
-    against = f"one worker: {statistics.median(times[1]):.1f} s"
-    return Row("speedup_2_workers", middle, "x", middle, against, rounds, min(ratios), max(ratios))
+    against = f"{what}: {statistics.median(one):.1f} s"
+    return Row(name, middle, "x", middle, against, len(two), min(ratios), max(ratios))
+
+
+@contextmanager
+def _on_cores(number: int | None) -> Iterator[None]:
+    """Keep this process, and those it starts, to so many cores; None is all of them."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _started(number: int) -> LocalWorkers:
@@ -208,7 +234,7 @@ def measured(asked: argparse.Namespace, folder: Path, sides: list[int]) -> Itera
         side = 2500 if asked.quick else 10_000
         path = folder / f"speed_{side}.tif"
         write_dense(path, side)
-        yield speedup(path, folder, 1 if asked.quick else 3)
+        yield from speedup(path, folder, 1 if asked.quick else 3)
     if asked.only in (None, "memory"):
         path = folder / "sparse_100000.tif"
         write_sparse(path, 100_000, 4 if asked.quick else 40)
