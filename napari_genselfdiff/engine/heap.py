@@ -17,9 +17,9 @@ def keep_freed_memory() -> bool:
     """Let this process keep memory it frees, up to half a gigabyte; whether it does so now.
 
     The maps of a block or a view are tens of megabytes each. By default the C library gives them
-    back to the system one by one, which clears every page anew for the next: a third of the time
-    that objects take, and a seventh of what the network takes in fp32. Only glibc is asked (Linux);
-    elsewhere nothing happens.
+    back to the system one by one, which clears every page anew for the next; what that costs is
+    measured by ``benchmarks/freed_memory.py``. Only glibc is asked (Linux); elsewhere nothing
+    happens.
     """
     if not sys.platform.startswith("linux"):
         return False
