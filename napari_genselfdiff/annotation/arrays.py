@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import zarr
@@ -31,6 +31,8 @@ CHUNK = 512
 TABLE_ROWS, TABLE_CHUNK = 2**32 - 1, 16384  # one row an object id: (class value, pixels)
 CLASS_COLUMN, AREA_COLUMN = 0, 1
 CONFIDENCE_UNITS = 10_000
+HALVED: Final = {"classes": majority, "objects": nearest, "provenance": majority}
+"""How each array becomes its coarser levels."""
 _DTYPES = {"classes": "uint8", "objects": "uint32", "provenance": "uint8"}
 _PROVENANCE_COLORS = {MODEL: "#56B4E9", ACCEPTED: "#009E73", HUMAN: "#FFFFFF"}
 _PROVENANCE_NAMES = {MODEL: "model", ACCEPTED: "accepted", HUMAN: "human"}
@@ -94,8 +96,7 @@ class TaskArrays:
         for key in [key for key in self._known_tiles if key[0].intersection(box) is not None]:
             del self._known_tiles[key]
         for array, levels in self._chunked.items():
-            how = nearest if array == "objects" else majority
-            rebuild(levels, box, how, align=CHUNK if align else 1)
+            rebuild(levels, box, HALVED[array], align=CHUNK if align else 1)
 
     def known_chunks(self) -> list[Region]:
         """Chunks of the grid that hold pixels a person stands behind."""

@@ -51,18 +51,6 @@ def flush_file(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Write a file so that ``path`` is at any moment either the old file or the whole new one."""
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.partial")
-    try:
-        write_file(partial, data)
-        if durable:
-            flush_file(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Give a place to write a file, which gets its name once it is complete and goes away else."""
@@ -72,6 +60,14 @@ def new_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Write a file so that ``path`` is at any moment either the old file or the whole new one."""
+    with new_file(path) as partial:
+        write_file(partial, data)
+        if durable:
+            flush_file(partial)
 
 
 def remove_tree(folder: Path) -> None:

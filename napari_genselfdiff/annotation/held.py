@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_genselfdiff.annotation.arrays import TaskArrays
-from napari_genselfdiff.annotation.journal import Journal
-from napari_genselfdiff.annotation.looks import LookArchive
 from napari_genselfdiff.annotation.moment import FilesThen, LevelThen
 from napari_genselfdiff.annotation.predicted import PredictedStore
 from napari_genselfdiff.annotation.schema import StoreRecord, read_record
@@ -43,17 +40,12 @@ class HeldStore(PredictedStore):
             Here or while reading: if a disk refuses, or if the journal does not reach back to that
             moment. It does for as long as :meth:`hold_steps` was not let go.
         """
-        store = cls(path, record, None, "")
         files = FilesThen(path, record, aside)
-        store.files, store._journal = files, Journal(files)
-        store._look_archive = LookArchive(files)
-        store._arrays = {}
-        for name, task in record.tasks.items():
-            arrays = TaskArrays(files, task, record.slide)
+        store = cls(path, record, None, "", files)
+        for arrays in store._arrays.values():
             for levels in arrays.pyramids.values():
                 for at in range(1, len(levels)):
                     levels[at] = LevelThen(levels[at - 1], levels[at], files)
-            store._arrays[name] = arrays
         return store
 
     def moment(self) -> StoreRecord:

@@ -1,27 +1,23 @@
-"""The part of a store that makes changes last: commits, undo, redo."""
+"""The part of a store that makes changes last: what is written, and what follows."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
-
-from psygnal import Signal, SignalGroup
 
 from napari_genselfdiff.annotation.arrays import TaskArrays
 from napari_genselfdiff.annotation.background import Background
 from napari_genselfdiff.annotation.commit import Staged, Staging, bounding_box, joined
 from napari_genselfdiff.annotation.disk import disk_errors
+from napari_genselfdiff.annotation.events import StoreEvents
 from napari_genselfdiff.annotation.files import Files
 from napari_genselfdiff.annotation.history import History
 from napari_genselfdiff.annotation.journal import MAX_STEPS, Journal
 from napari_genselfdiff.annotation.ledger import (
-    operation,
     settled,
     with_done,
-    with_redone,
-    with_undone,
     without,
 )
 from napari_genselfdiff.annotation.looks import Look, LookArchive, LookKind, look_of
@@ -43,23 +39,9 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.annotation.journal import ReadyChunks
     from napari_genselfdiff.annotation.lock import StoreLock
-    from napari_genselfdiff.annotation.window import Operation, Window
+    from napari_genselfdiff.annotation.window import Window
 
 QUOTA = 2**30  # bytes of undo steps kept
-
-
-class StoreEvents(SignalGroup):
-    """What a store tells.
-
-    ``changed(task, region of the task's grid)``: pixels are others now. ``tasks_changed(task)``:
-    the task is new or its list of classes another one. ``history_changed()``: something was done,
-    undone or can no longer be. ``notice(text)``: one or two sentences a user has to hear at once.
-    """
-
-    changed = Signal(str, object)
-    tasks_changed = Signal(str)
-    history_changed = Signal()
-    notice = Signal(str)
 
 
 class JournaledStore:
@@ -75,17 +57,24 @@ class JournaledStore:
         The right to write, or None.
     author
         Who is working; written into the history.
+    files
+        What it is read through; by default the files of the folder.
     """
 
     def __init__(
-        self, path: Path, record: StoreRecord, lock: StoreLock | None, author: str
+        self,
+        path: Path,
+        record: StoreRecord,
+        lock: StoreLock | None,
+        author: str,
+        files: Files | None = None,
     ) -> None:
         self.path, self.author = path, author
         self.events = StoreEvents()
         self.background = Background(self.events)
         self.quota = QUOTA
         self._record, self._lock = record, lock
-        self.files = Files(path)
+        self.files = Files(path) if files is None else files
         self._journal = Journal(self.files)
         self._look_archive = LookArchive(self.files)
         self._arrays = {n: TaskArrays(self.files, t, record.slide) for n, t in record.tasks.items()}
@@ -134,89 +123,6 @@ class JournaledStore:
         It costs nothing until somebody looks at an operation.
         """
         return History(self._record.journal, self._describe)
-
-    def undo(self) -> Operation | None:
-        """Take back the last operation, whatever it was; None if there is none.
-
-        Raises
-        ------
-        StoreError
-            If the disk refuses or the undo step is damaged; nothing has changed then.
-        """
-        self._check_writable()
-        done = self._record.journal.done
-        if not done:
-            return None
-        (meta,) = self._walk(1, -1)
-        return operation(done[-1], meta, undone=True)
-
-    def redo(self) -> Operation | None:
-        """Do again what was undone last; None if there is nothing. Errors as for :meth:`undo`."""
-        self._check_writable()
-        undone = self._record.journal.undone
-        if not undone:
-            return None
-        (meta,) = self._walk(1, 1)
-        return operation(undone[-1], meta, undone=False)
-
-    def go_to(self, op_id: int | None) -> int:
-        """Undo or redo until an operation is the newest one done (None: until all are undone).
-
-        Listeners hear of it once a task, at the end.
-
-        Parameters
-        ----------
-        op_id
-            Number of an operation of the history.
-
-        Returns
-        -------
-        int
-            How many operations were done again; negative for undone.
-
-        Raises
-        ------
-        ConfigError
-            If the history has no such operation; nothing has changed then.
-        StoreError
-            If the disk refuses or an undo step is damaged on the way; what came before that is
-            done, and told.
-        """
-        self._check_writable()
-        journal = self._record.journal
-        if op_id is None or op_id in journal.done:
-            at = -1 if op_id is None else journal.done.index(op_id)
-            steps = at + 1 - len(journal.done)
-        elif op_id in journal.undone:
-            steps = len(journal.undone) - journal.undone.index(op_id)
-        else:
-            raise ConfigError(f"the history holds no step {op_id} any more; choose another one")
-        self._walk(abs(steps), 1 if steps > 0 else -1)
-        return steps
-
-    def _walk(self, steps: int, direction: Literal[-1, 1]) -> list[OperationRecord]:
-        """Redo (1) or undo (-1) so many operations; what depends on them follows at the end."""
-        self._check_writable()
-        metas: list[OperationRecord] = []
-        try:
-            for _ in range(steps):
-                metas.append(self._step(direction))  # noqa: PERF401  (those before a failure count)
-        finally:
-            if self._record.journal.applying is None:  # else the disk failed within a step
-                self._follow()
-            if metas:
-                self._changed(*metas)
-        return metas
-
-    def _step(self, direction: Literal[-1, 1]) -> OperationRecord:
-        journal = self._record.journal
-        op_id = journal.undone[-1] if direction > 0 else journal.done[-1]
-        with disk_errors("redo" if direction > 0 else "undo"):
-            meta = self._describe(op_id)
-            move = with_redone if direction > 0 else with_undone
-            ready = self._journal.ready(op_id, "after" if direction > 0 else "before")
-            self._enact(ready, move(self._record, meta))
-        return meta
 
     def _commit(
         self,
@@ -304,16 +210,8 @@ class JournaledStore:
 
     def _follow(self, *, align: bool = False) -> None:
         """Rebuild coarser levels where level 0 is ahead; on a full disk later, with a notice."""
-        waits = sum(map(len, self._record.dirty.values())) < self._overview_waits
-        clean = not waits
-        try:
-            with disk_errors("update the overview of the annotations"):
-                for name, boxes in () if waits else self._record.dirty.items():
-                    for box in joined([Region(*box) for box in boxes]):
-                        self._arrays[name].rebuild(box, align=align)
-        except StoreError as err:
-            clean = False
-            self.events.notice.emit(f"{err}. The annotations themselves are saved.")
+        behind = sum(map(len, self._record.dirty.values()))
+        clean = behind >= self._overview_waits and self._rebuild_overview(align=align)
         record = settled(self._record, clean=clean)
         try:
             with disk_errors("save the annotations"):
@@ -322,6 +220,18 @@ class JournaledStore:
             self.events.notice.emit(f"{err}. The annotations themselves are saved.")
             return  # the old record says that chunks may be missing: opening checks them again
         self._record = record
+
+    def _rebuild_overview(self, *, align: bool) -> bool:
+        """Bring coarser levels up to date; False, with a notice, if the disk refuses."""
+        try:
+            with disk_errors("update the overview of the annotations"):
+                for name, boxes in self._record.dirty.items():
+                    for box in joined([Region(*box) for box in boxes]):
+                        self._arrays[name].rebuild(box, align=align)
+        except StoreError as err:
+            self.events.notice.emit(f"{err}. The annotations themselves are saved.")
+            return False
+        return True
 
     def _make_room(self, dropped: tuple[int, ...]) -> None:
         """Forget what can no longer be redone, and the oldest steps beyond the quota."""

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_genselfdiff.annotation.arrays import CHUNK
+from napari_genselfdiff.annotation.arrays import CHUNK, HALVED
 from napari_genselfdiff.annotation.chunks import ChunkArray
 from napari_genselfdiff.annotation.files import MAX_FILE_BYTES, Files
 from napari_genselfdiff.annotation.journal import Journal
-from napari_genselfdiff.annotation.pyramid import majority, nearest
 from napari_genselfdiff.annotation.schema import ROOT_FILE, read_record
 from napari_genselfdiff.errors import StoreCorruptError, StoreError
 from napari_genselfdiff.slides.geometry import Region
@@ -159,7 +158,7 @@ class LevelThen(ChunkArray):
             return stored
         sides = zip(block, self.chunks, strict=True)
         fine = self._finer.read(tuple(slice(2 * b * c, 2 * (b + 1) * c) for b, c in sides))
-        reduced = nearest(fine) if self._array.endswith(".objects") else majority(fine)
+        reduced = HALVED[self._array.rpartition(".")[2]](fine)
         chunk = np.zeros(self.chunks, self.dtype)
         chunk[: reduced.shape[0], : reduced.shape[1]] = reduced
         return chunk

@@ -16,10 +16,10 @@ import numpy as np
 from napari_genselfdiff.annotation.arrays import TABLE_CHUNK
 from napari_genselfdiff.annotation.aside import Aside, new_aside
 from napari_genselfdiff.annotation.disk import disk_errors, remove_tree
-from napari_genselfdiff.annotation.journaled import JournaledStore
 from napari_genselfdiff.annotation.ledger import with_done
 from napari_genselfdiff.annotation.lock import StoreLock
 from napari_genselfdiff.annotation.schema import StoreRecord, read_record
+from napari_genselfdiff.annotation.walked import WalkedStore
 from napari_genselfdiff.errors import (
     GenSelfDiffError,
     StoreCorruptError,
@@ -38,7 +38,7 @@ T = TypeVar("T")
 _MOST_OBJECTS = 4_000_000  # of these the table is remembered
 
 
-class ShelteredStore(JournaledStore):
+class ShelteredStore(WalkedStore):
     """A store whose steps are kept on this computer while its folder refuses them."""
 
     _uid: str | None = None
@@ -234,7 +234,7 @@ class ShelteredStore(JournaledStore):
     def walk(self, steps: int) -> None:
         """Redo so many steps (negative: undo); nobody is told, coarser levels follow later."""
         for _ in range(abs(steps)):
-            JournaledStore._step(self, 1 if steps > 0 else -1)
+            WalkedStore._step(self, 1 if steps > 0 else -1)
 
     def adopt(self, op_id: int) -> None:
         """Do the step whose file was laid into the journal, as the newest one."""

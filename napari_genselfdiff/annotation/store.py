@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from napari_genselfdiff.annotation.aside import asides_of
 from napari_genselfdiff.annotation.commit import read_window
+from napari_genselfdiff.annotation.events import StoreEvents
 from napari_genselfdiff.annotation.fork import Fork
-from napari_genselfdiff.annotation.journaled import StoreEvents
 from napari_genselfdiff.annotation.labelling import among
 from napari_genselfdiff.annotation.lock import StoreLock
 from napari_genselfdiff.annotation.place import check_slide, create_store, default_store_path
@@ -122,17 +122,7 @@ class AnnotationStore(RoiStore):
             if not of_the_disk(err):
                 raise
             return cls._open_aside(path, err, author or _login())
-        try:
-            upgrade_record(path)
-            store = cls(path, read_record(path), lock, author or _login())
-            store._recover(lock.left)
-            store._meet_asides()
-            store._remember_tables()
-        except BaseException:
-            with suppress(StoreError):
-                lock.release()
-            raise
-        return store
+        return cls._open_locked(path, lock, author or _login())
 
     @classmethod
     def open_read_only(cls, path: str | Path, aside: Path | None = None) -> AnnotationStore:
@@ -143,6 +133,21 @@ class AnnotationStore(RoiStore):
         path = Path(path)
         store = cls(path, read_record(path if aside is None else aside), None, _login())
         store.files.aside = aside
+        return store
+
+    @classmethod
+    def _open_locked(cls, path: Path, lock: StoreLock, author: str) -> AnnotationStore:
+        """Open annotations that are there and nobody else writes."""
+        try:
+            upgrade_record(path)
+            store = cls(path, read_record(path), lock, author)
+            store._recover(lock.left)
+            store._meet_asides()
+            store._remember_tables()
+        except BaseException:
+            with suppress(StoreError):
+                lock.release()
+            raise
         return store
 
     @classmethod

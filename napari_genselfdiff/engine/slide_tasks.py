@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import napari_genselfdiff
-from napari_genselfdiff.engine.heap import keep_freed_memory
+from napari_genselfdiff.engine.spawn import settle_in
 from napari_genselfdiff.errors import ConfigError, ModelFileError, SlideError
 
 if TYPE_CHECKING:
@@ -184,13 +184,9 @@ def _changed(spec: dict[str, Any]) -> str:
 def begin(niceness: int) -> None:
     """Prepare a local worker process: it gives way to others and ends with its owner."""
     import multiprocessing
-    import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is for the owner
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # torch reads it when it is imported
-    if niceness and hasattr(os, "nice"):
-        os.nice(niceness)
-    keep_freed_memory()
+    settle_in(niceness)
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

@@ -1,14 +1,29 @@
-"""Starting processes that know nothing of the program that starts them."""
+"""Starting processes that know nothing of the program that starts them, and how they begin."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import types
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from napari_genselfdiff.engine.heap import keep_freed_memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+def settle_in(niceness: int) -> None:
+    """Prepare a process that computes for another: it gives way to others, and Ctrl+C is not its.
+
+    ``niceness`` is how much it gives way (Unix).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if niceness and hasattr(os, "nice"):
+        os.nice(niceness)
+    keep_freed_memory()
 
 
 @contextmanager

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import threading
 import traceback
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.engine.messages import (
     Cancel,
     Conclude,
@@ -26,6 +24,7 @@ from napari_genselfdiff.engine.messages import (
     Run,
     Stopped,
 )
+from napari_genselfdiff.engine.spawn import settle_in
 from napari_genselfdiff.errors import GenSelfDiffError
 
 if TYPE_CHECKING:
@@ -78,14 +77,11 @@ class Mailbox:
 
 def serve(pipe: Connection, niceness: int) -> None:
     """Run jobs until told to quit; the main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in a terminal is for the window's process
     if niceness:
         # Threads that wait in a loop for each other would take the time of Predict's; it counts
         # because torch, which reads this, is not imported yet.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        if hasattr(os, "nice"):
-            os.nice(niceness)
-    keep_freed_memory()
+    settle_in(niceness)
     mailbox = Mailbox(pipe)
     pipe.send(Ready())
     from napari_genselfdiff.engine.tasks import Context
@@ -103,7 +99,7 @@ def serve(pipe: Connection, niceness: int) -> None:
 def _run(pipe: Connection, context: Context, run: Run) -> bool:
     """Run one job and tell how it ended; False if this process should not be used any more."""
     try:
-        result = None if context.should_stop() else _drive(pipe, context, run)
+        result = None if context.should_stop() else _drive(context, run)
         if context.should_stop():
             pipe.send(Stopped(run.job))
         else:
@@ -116,7 +112,7 @@ def _run(pipe: Connection, context: Context, run: Run) -> bool:
     return True
 
 
-def _drive(pipe: Connection, context: Context, run: Run) -> Any:
+def _drive(context: Context, run: Run) -> Any:
     """Send what the task yields and give what it returns."""
 
     def relay() -> Any:
@@ -129,7 +125,7 @@ def _drive(pipe: Connection, context: Context, run: Run) -> Any:
             value = next(steps)
         except StopIteration as end:
             return end.value
-        pipe.send(Partial(run.job, value))
+        context.tell(value)
 
 
 def _tell(pipe: Connection, job: int, value: Any) -> None:
