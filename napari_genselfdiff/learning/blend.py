@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import torch
 
-from napari_genselfdiff.learning.gate import ALLOWED_LOSS, change_interval
+from napari_genselfdiff.learning.gate import change_interval
 from napari_genselfdiff.learning.holdout import by_hand
-from napari_genselfdiff.learning.scoring import KEEP_BLOCK, score
+from napari_genselfdiff.learning.scoring import on_known, score
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,27 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.learning.gate import Counts
+
+
+@dataclass(frozen=True)
+class Limit:
+    """Tiles on which new weights may not lose more than ``allowed`` Dice, in all likelihood.
+
+    ``before`` are the counts of the model they are compared with, as :func:`on_known` gives them.
+    """
+
+    tiles: Sequence[CorrectionTile]
+    before: Counts
+    allowed: float
+    seed: int = 0
+
+    def holds(self, learnt: Segmenter, index: NDArray[np.int64]) -> bool:
+        """Whether the lower end of the 95 % interval of the change stays above -``allowed``."""
+        if not self.tiles:
+            return True
+        after = on_known(learnt, self.tiles, index)
+        return change_interval(self.before, after, self.seed)[0] > -self.allowed
 
 
 @dataclass(frozen=True)
@@ -33,7 +55,7 @@ class Asides:
 def blend(
     learnt: Segmenter,
     start: Segmenter,
-    reserve: Sequence[CorrectionTile],
+    limits: Sequence[Limit],
     asides: Asides,
     index: NDArray[np.int64],
     shares: Sequence[float],
@@ -42,14 +64,13 @@ def blend(
 
     Most of what is learnt stays and most of what would be forgotten comes back (Wortsman et al.
     2022, "Robust fine-tuning of zero-shot models"). Takes, and returns, the share that is best on
-    the corrections kept for tuning among those with which the ``reserve`` tiles, on which nobody
-    trained, pass the gate's test with half of its margin; the smallest one if none does.
+    the corrections kept for tuning among those within all limits. Where none is, the limits at
+    the end of the list are given up, one after the other; the smallest share if none is within
+    the first.
     """
     goal = [weight.clone() for weight in learnt.parameters()]
     first = list(start.parameters())
-    known = [tile.known for tile in reserve]
     tuned = by_hand(asides.tiles, asides.tuning)
-    before = score(start, reserve, known, index, block=KEEP_BLOCK)
 
     def go_to(share: float) -> None:
         for weight, a, b in zip(learnt.parameters(), first, goal, strict=True):
@@ -60,12 +81,14 @@ def blend(
         go_to(share)
         found = score(learnt, asides.tiles, tuned, index, background=True)
         gains[share] = found.mean_dice()
-    # The best first, the farthest among equals; the reserve is asked until one passes.
+    chosen, most = min(shares), 0
+    # The best first, the farthest among equals; further ones are tried until one is within all.
     for share in sorted(gains, key=lambda share: (-gains[share], -share)):
         go_to(share)
-        after = score(learnt, reserve, known, index, block=KEEP_BLOCK)
-        if not reserve or change_interval(before, after, 0)[0] > -ALLOWED_LOSS / 2:
-            return share
-    chosen = min(shares)
+        within = len(list(takewhile(lambda limit: limit.holds(learnt, index), limits)))
+        if within > most or not limits:
+            chosen, most = share, within
+        if within == len(limits):
+            break
     go_to(chosen)
     return chosen

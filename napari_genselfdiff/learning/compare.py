@@ -20,10 +20,9 @@ from napari_genselfdiff.learning.gate import (
 )
 from napari_genselfdiff.learning.holdout import by_hand
 from napari_genselfdiff.learning.scoring import (
-    KEEP_BLOCK,
     classify,
     count,
-    score,
+    on_known,
     share_right,
 )
 
@@ -33,14 +32,22 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.learning.gate import Counts
     from napari_genselfdiff.learning.lesson import Lesson
     from napari_genselfdiff.registry.folder import Model
 
 
 def compare(
-    lesson: Lesson, candidate: Model, seed: int, device: torch.device
+    lesson: Lesson,
+    candidate: Model,
+    seed: int,
+    device: torch.device,
+    known_before: Counts | None = None,
 ) -> tuple[Verdict, BeforeAfter]:
-    """Verdict on the candidate, and the held-out place where the two models differ most."""
+    """Verdict on the candidate, and the held-out place where the two models differ most.
+
+    ``known_before``: counts of the model in use on the keep-working tiles, if there are any yet.
+    """
     task, tiles, held = lesson.task, lesson.tiles, lesson.held
     index, names = class_index(task), [spec.name for spec in task.classes]
     after = candidate.load().to(device)
@@ -55,11 +62,8 @@ def compare(
         before, channels = lesson.current.load().to(device), lesson.old_channels()
         answers_old = [channels[classify(before, tile.image)] for tile in tiles]
         old = count(answers_old, tiles, held, index, after.n_classes)
-        everywhere = [tile.known for tile in lesson.keep]
-        kept_old, kept_new = (
-            score(model, lesson.keep, everywhere, index, block=KEEP_BLOCK, channels=as_now)
-            for model, as_now in ((before, channels), (after, None))
-        )
+        kept_old = known_before or on_known(before, lesson.keep, index, channels)
+        kept_new = on_known(after, lesson.keep, index)
         changed = by_hand(tiles, held)
         gained = [
             count(answers, tiles, changed, index, after.n_classes, background=True)

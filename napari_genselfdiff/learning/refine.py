@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from napari_genselfdiff.learning.anchor import Anchored
 from napari_genselfdiff.learning.augment import StainJitter
-from napari_genselfdiff.learning.blend import Asides, blend
+from napari_genselfdiff.learning.blend import Asides, Limit, blend
 from napari_genselfdiff.learning.compare import compare
 from napari_genselfdiff.learning.corrections import (
     CorrectionTile,
@@ -18,18 +18,20 @@ from napari_genselfdiff.learning.corrections import (
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
+from napari_genselfdiff.learning.gate import ALLOWED_LOSS
 from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.preview import first_look, objective, with_taught_head
 from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.learning.scoring import (
-    as_predicted,
-)
+from napari_genselfdiff.learning.scoring import as_predicted, on_known
 from napari_genselfdiff.registry.folder import with_card, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview
@@ -206,7 +208,23 @@ def _pixels_to_judge(lesson: Lesson, shares: int) -> int:
         sum(tile.classes.size for tile in part)
         for part in (lesson.tiles, lesson.reserve, lesson.keep)
     )
-    return shares * tiles + 2 * reserve + 2 * (tiles + keep)
+    return shares * tiles + 2 * reserve + 2 * tiles + 3 * keep
+
+
+def _limits(lesson: Lesson, start: Segmenter, index: NDArray[np.int64], seed: int) -> list[Limit]:
+    """What may be forgotten: half of what the comparison allows, on the reserve, and that itself.
+
+    The last one is that of the comparison, against the model in use.
+    """
+    if is_untrained(lesson.current.card):
+        return []
+    in_use = lesson.current.load().to(next(start.parameters()).device)
+    reserve = on_known(start, lesson.reserve, index)
+    keep = on_known(in_use, lesson.keep, index, lesson.old_channels())
+    return [
+        Limit(lesson.reserve, reserve, ALLOWED_LOSS / 2),
+        Limit(lesson.keep, keep, ALLOWED_LOSS, seed),
+    ]
 
 
 def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState) -> RefineResult:
@@ -219,7 +237,8 @@ def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState)
     asides = Asides(lesson.rest, lesson.tuning)
     start = lesson.start().to(state.device)
     index = class_index(lesson.task)
-    share = blend(learnt, start, lesson.reserve, asides, index, request.config.blends)
+    limits = _limits(lesson, start, index, request.config.seed)
+    share = blend(learnt, start, limits, asides, index, request.config.blends)
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
         "task": lesson.task,
@@ -238,7 +257,8 @@ def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState)
     }
     extras = pack_tiles(CORRECTIONS, tiles)
     model = write_model(request.out, fields, learnt.to("cpu"), extras=extras)
-    verdict, picture = compare(lesson, model, request.config.seed, state.device)
+    known_before = limits[-1].before if limits else None
+    verdict, picture = compare(lesson, model, request.config.seed, state.device, known_before)
     with_card(model, gate=asdict(verdict))
     return RefineResult(
         model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)

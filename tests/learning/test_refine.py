@@ -8,9 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from napari_genselfdiff.backbone.heads import Segmenter
 from napari_genselfdiff.errors import ConfigError
 from napari_genselfdiff.learning.before_after import RefinePreview
-from napari_genselfdiff.learning.blend import Asides, blend
+from napari_genselfdiff.learning.blend import Asides, Limit, blend
 from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, read_tiles
 from napari_genselfdiff.learning.lesson import CORRECTIONS, RESERVE
 from napari_genselfdiff.learning.refine import (
@@ -20,7 +21,7 @@ from napari_genselfdiff.learning.refine import (
     refine,
 )
 from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.learning.scoring import classify
+from napari_genselfdiff.learning.scoring import classify, on_known
 from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.registry.folder import read_model
 from tests.learning import tiny
@@ -184,15 +185,26 @@ NOTHING = Asides([], [])
 
 
 class TestBlend:
-    def test_goes_back_as_far_as_the_reserve_asks(self, base: Path) -> None:
-        start, learnt = read_model(base).load(), read_model(base).load()
-        bias = learnt.head.out.bias
-        assert bias is not None
-        with torch.no_grad():  # ruined: every answer is background
-            bias.copy_(torch.tensor([50.0, -50.0, 0.0]))
+    """Going back towards the base, as far as what it knew asks for."""
+
+    INDEX = class_index(tiny.NUCLEI)
+
+    def limit(self, base: Path, allowed: float = 0.005) -> Limit:
         reserve = read_tiles(base / RESERVE)
-        share = blend(learnt, start, reserve, NOTHING, class_index(tiny.NUCLEI), (1.0, 0.5, 0.0))
-        assert share == 0.0
+        return Limit(reserve, on_known(read_model(base).load(), reserve, self.INDEX), allowed)
+
+    def ruined(self, base: Path) -> Segmenter:
+        """Every answer is background."""
+        learnt = read_model(base).load()
+        assert learnt.head.out.bias is not None
+        with torch.no_grad():
+            learnt.head.out.bias.copy_(torch.tensor([50.0, -50.0, 0.0]))
+        return learnt
+
+    def test_goes_back_as_far_as_the_reserve_asks(self, base: Path) -> None:
+        start, learnt = read_model(base).load(), self.ruined(base)
+        limits = [self.limit(base)]
+        assert blend(learnt, start, limits, NOTHING, self.INDEX, (1.0, 0.5, 0.0)) == 0.0
         for a, b in zip(learnt.parameters(), start.parameters(), strict=True):
             assert torch.equal(a, b)
 
@@ -203,6 +215,17 @@ class TestBlend:
         with torch.no_grad():
             bias.add_(0.01)
         goal = bias.clone()
-        reserve = read_tiles(base / RESERVE)
-        assert blend(learnt, start, reserve, NOTHING, class_index(tiny.NUCLEI), (0.5, 1.0)) == 1.0
+        limits = [self.limit(base)]
+        assert blend(learnt, start, limits, NOTHING, self.INDEX, (0.5, 1.0)) == 1.0
         torch.testing.assert_close(bias, goal)
+
+    def test_goes_back_further_where_the_next_limit_asks(self, base: Path) -> None:
+        start, limits = read_model(base).load(), [self.limit(base, 2.0), self.limit(base)]
+        learnt = self.ruined(base)
+        assert blend(learnt, start, limits, NOTHING, self.INDEX, (1.0, 0.0)) == 0.0
+
+    def test_gives_up_the_last_limit_first(self, base: Path) -> None:
+        start, limits = read_model(base).load(), [self.limit(base, 2.0), self.limit(base)]
+        learnt = self.ruined(base)
+        assert blend(learnt, start, limits, NOTHING, self.INDEX, (1.0, 0.9)) == 1.0
+        assert blend(learnt, start, limits[::-1], NOTHING, self.INDEX, (1.0, 0.9)) == 0.9
