@@ -37,6 +37,18 @@ class TimeEmbedding(nn.Module):
         return projected
 
 
+class ConvSiLU(nn.Conv2d):
+    """A convolution with its SiLU, which a processor may compute in one pass."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return silu(super().forward(input))
+
+
+def silu(fresh: Tensor) -> Tensor:
+    """SiLU of what nobody else reads: in place where no gradient is needed."""
+    return F.silu(fresh, inplace=not torch.is_grad_enabled())
+
+
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions with GroupNorm and SiLU, conditioned on the timestep.
 
@@ -63,11 +75,14 @@ class ResidualBlock(nn.Module):
         if self.time_mode == "film" and time is not None:
             scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift.to(h.dtype), h, 1 + scale.to(h.dtype))
-        h = F.silu(h)
+        h = silu(h)
         if self.time_mode == "add" and time is not None:
             h = h + self.time(F.silu(time))[:, :, None, None]
-        h = F.silu(self.norm2(self.conv2(h)))
-        joined: Tensor = h + self.shortcut(x)
+        h = silu(self.norm2(self.conv2(h)))
+        short = self.shortcut(x)
+        if h.dtype == short.dtype and not torch.is_grad_enabled():
+            return h.add_(short)
+        joined: Tensor = h + short
         return joined
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from napari_genselfdiff.backbone.blocks import ResidualBlock
+from napari_genselfdiff.backbone.blocks import ConvSiLU, ResidualBlock
 from napari_genselfdiff.backbone.unet import UNet, UNetConfig
 from napari_genselfdiff.errors import ConfigError
 
@@ -29,9 +29,9 @@ class OutputHead(nn.Module):
             self.block = ResidualBlock(dim, dim, time_dim=0, time="none")
             self.out = nn.Conv2d(dim, out, 1)
         else:
-            self.expand = nn.Conv2d(dim, config.head_dim * config.patch**2, 1)
-            self.look = nn.Conv2d(3, config.head_dim, 3, padding=1)
-            self.mix = nn.Conv2d(wide, wide, 3, padding=1)
+            self.expand = ConvSiLU(dim, config.head_dim * config.patch**2, 1)
+            self.look = ConvSiLU(3, config.head_dim, 3, padding=1)
+            self.mix = ConvSiLU(wide, wide, 3, padding=1)
             self.out = nn.Conv2d(wide, out, 1)
 
     def forward(self, features: Tensor, x: Tensor) -> Tensor:
@@ -39,8 +39,7 @@ class OutputHead(nn.Module):
             plain: Tensor = self.out(self.block(features))
             return plain
         raised = F.pixel_shuffle(self.expand(features), self.config.patch)
-        joined = F.silu(torch.cat([raised, self.look(x)], dim=1))
-        answer: Tensor = self.out(F.silu(self.mix(joined)))
+        answer: Tensor = self.out(self.mix(torch.cat([raised, self.look(x)], dim=1)))
         return answer
 
 

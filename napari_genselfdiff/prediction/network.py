@@ -58,6 +58,7 @@ class Network:
         self._segmenter: Segmenter = (
             fold_time(segmenter.eval()).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         )
+        self._weights = list(self._segmenter.parameters())
 
     def __call__(self, tiles: NDArray[np.uint8]) -> Probabilities:
         """Answer for tiles ``(B, H, W, 3)``, B up to ``profile.batch``.
@@ -106,7 +107,7 @@ class Network:
         if self._device.type != "cpu":
             return self._segmenter
         dtype = torch.bfloat16 if self._profile.precision == "bf16" else torch.float32
-        return packed(self._segmenter, dtype, tuple(x.shape))
+        return packed(self._segmenter, dtype, tuple(x.shape), self._weights)
 
     def _mean(self, segmenter: Segmenter, x: Tensor, classes: Tensor) -> Tensor:
         """Class probabilities averaged over the flips; the labels come from the first alone."""

@@ -2,8 +2,8 @@
 
 oneDNN, which computes torch's convolutions on a CPU, works on weights in blocks of its own. Plain
 weights are brought into that order in every call, for a single tile a tenth of the whole time;
-torch's own compiler does it once, and so do we. The answers are the same: to the last bit in bf16,
-to the last digits in fp32.
+torch's own compiler does it once, and so do we. It also computes a SiLU along with its convolution.
+The answers are the same up to rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,11 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import nn
 
+from napari_genselfdiff.backbone.blocks import ConvSiLU
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from napari_genselfdiff.backbone.heads import Segmenter
@@ -54,6 +58,7 @@ class PackedConv2d(nn.Module):
             self._groups,
             size,
         )
+        self._after = "swish" if isinstance(plain, ConvSiLU) else "none"
         self._bias = None if plain.bias is None else plain.bias.detach().to(dtype)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -63,20 +68,26 @@ class PackedConv2d(nn.Module):
             self._bias,
             *self._places,
             self._groups,
-            "none",
+            self._after,
             [],
             "",
         )
         return answer
 
 
-def packed(segmenter: Segmenter, dtype: torch.dtype, size: tuple[int, ...]) -> Segmenter:
+def packed(
+    segmenter: Segmenter,
+    dtype: torch.dtype,
+    size: tuple[int, ...],
+    weights: Iterable[Tensor] | None = None,
+) -> Segmenter:
     """A twin of a segmenter with packed convolutions, or itself where this torch cannot pack.
 
     Made once for every segmenter and ``size`` of its input ``(B, 3, H, W)``, and again when its
-    weights were changed.
+    weights were changed. ``weights`` are its parameters, which take a while to look up.
     """
-    key = dtype, size, sum(weights._version for weights in segmenter.parameters())
+    weights = segmenter.parameters() if weights is None else weights
+    key = dtype, size, sum(part._version for part in weights)
     with _packing:  # tiles side by side ask for the same one
         known = _kept.setdefault(segmenter, {})
         if key not in known:
@@ -124,7 +135,7 @@ def _can_pack(dtype: torch.dtype) -> bool:
     """
     if not torch.backends.mkldnn.is_available():
         return False
-    plain, x = nn.Conv2d(8, 16, 3, padding=1), torch.linspace(-1, 1, 8 * 64).reshape(1, 8, 8, 8)
+    plain, x = ConvSiLU(8, 16, 3, padding=1), torch.linspace(-1, 1, 8 * 64).reshape(1, 8, 8, 8)
     plain = plain.to(dtype)
     x = x.to(dtype).contiguous(memory_format=torch.channels_last)
     try:
