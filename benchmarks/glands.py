@@ -19,6 +19,7 @@ from report import Row, finish, parser
 
 from napari_genselfdiff.annotation.tasks import GLANDS
 from napari_genselfdiff.annotation.window import HUMAN
+from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.evaluation.metrics import dice
@@ -48,6 +49,7 @@ def main() -> None:
     reader.add_argument("--kept", type=Path, metavar="FILE", help="keep runs, and go on with them")
     args = reader.parse_args()
     budget_s, seeds = (6.0, 1) if args.quick else (args.budget_seconds, args.seeds)
+    keep_freed_memory()  # as the workers of the window do
     settings = {"list": args.list, "budget_s": budget_s, "images": args.images}
     kept = Kept(args.kept, settings)
     for seed in range(seeds):
@@ -115,7 +117,7 @@ def rows(kept: Kept, tiles: list[int], budget_s: float) -> Iterator[Row]:
         low, high = (None if np.isnan(v) else float(v) for v in bootstrap_interval(values))
         patches = int(np.median([run["patches"] for run in runs]))
         said = f"{budget_s:g} s, {patches} patches"
-        case = f"glands_dense_{count}_tiles"
+        case = f"glands_dice_{count}_tiles"
         yield Row(case, float(values.mean()), "points", None, said, len(runs), low, high)
 
 

@@ -13,23 +13,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from kept import Kept, Values
 from numpy.typing import NDArray
-from refine_rivals import forest, scratch, scratch_config, skimage_segmenter
+from refine_lab import Lab, corrections, labelled_lab, points, restained, shifted_pair
+from refine_rivals import rival_rows, rival_run
 from report import Row, finish, parser, timing_row
 
+from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.errors import TrainingError
-from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.curves import CurvePoint, draw_curves
-from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
-from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.before_after import RefinePreview
 from napari_genselfdiff.learning.corrections import CorrectionTile
-from napari_genselfdiff.learning.recipe import data_root
 from napari_genselfdiff.learning.refine import RefineRequest, RefineResult, refine
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.simulation import (
@@ -38,53 +36,17 @@ from napari_genselfdiff.learning.simulation import (
     answers,
     correct_views,
     curve,
-    halves,
-    read_picture,
     refine_once,
     simulate,
     untouched_dice,
 )
-from napari_genselfdiff.learning.sources import read_list
-from napari_genselfdiff.prediction.profile import Profile, default_profile
-from napari_genselfdiff.registry.folder import Model, read_model
-from napari_genselfdiff.registry.registry import Registry
+from napari_genselfdiff.registry.folder import read_model
 
-MPP = 0.25
 USEFUL = 0.02  # Dice on untouched places that a correction must buy to count as clearly useful
-HAEMATOXYLIN, EOSIN = 0.3, 1.2  # the other stain: faded nuclei in strong pink
 PARTS = ("times", "shift", "spoilt", "rivals", "gain", "forgotten")
 ROUNDS = (1, 2, 4, 6, 8)  # corrected views, in all, after each of five refines
+RIVAL_VIEWS = (1, 3, 8)
 _PICTURES = 5  # corrected together there, and as many that nobody corrects
-
-
-@dataclass(frozen=True)
-class Lab:
-    """What all cases share: data, the model, and how much is measured."""
-
-    pairs: dict[str, Pair]
-    names: list[str]
-    model: Model
-    profile: Profile
-    runs: int
-    refines: int
-    budget_s: float
-    folder: Path
-
-    def picture(self, name: str) -> Picture:
-        """A picture of the training list."""
-        return read_picture(name, *read_pair(self.pairs[name]), MPP, self.model.card.task)
-
-    def settings(self, seed: int) -> RefineConfig:
-        """How a refine of this benchmark learns."""
-        return RefineConfig(budget_s=self.budget_s, seed=seed)
-
-    def place(self, *parts: object) -> Path:
-        """A folder for one refined model."""
-        return self.folder / "-".join(map(str, parts))
-
-    def dice(self, picture: Picture, model: Model) -> float:
-        """Dice of a model on the half of a picture that nobody touches, 0-1."""
-        return untouched_dice(answers([picture], model, self.profile))
 
 
 def main() -> None:
@@ -97,6 +59,7 @@ def main() -> None:
     reader.add_argument("--png", type=Path, metavar="FOLDER", help="also draw the curves")
     args = reader.parse_args()
     parts = ["times"] if args.times else args.only or PARTS
+    keep_freed_memory()  # as the workers of the window do
     with tempfile.TemporaryDirectory(prefix="gsd-benchmark-") as temporary:
         lab = labelled_lab(
             Path(temporary),
@@ -109,22 +72,6 @@ def main() -> None:
         finish("refine", rows, args.json)
 
 
-def labelled_lab(folder: Path, *, runs: int, refines: int = 1, budget_s: float = 30.0) -> Lab:
-    """The pictures of the training list and the shipped model; new models go into ``folder``."""
-    root = data_root("")
-    data = root / "labelled" / "monuseg"
-    return Lab(
-        {pair.name: pair for pair in pair_folders(data / "images", data / "masks")},
-        read_list(root / "splits" / "monuseg_train.txt"),
-        Registry().resolve("default"),
-        default_profile(),
-        runs,
-        refines,
-        budget_s,
-        folder,
-    )
-
-
 def measure(
     lab: Lab, kept: Kept, parts: Sequence[str] = PARTS, png: Path | None = None
 ) -> Iterator[Row]:
@@ -134,27 +81,21 @@ def measure(
     for part, one_run in (("shift", shifted_run), ("gain", own_stain_run)):
         for number in range(lab.runs if part in parts else 0):
             kept.run(part, number, lambda n=number, run=one_run: run(lab, n))
-    for part, other_run in (("spoilt", spoilt_run), ("rivals", rival_run)):
-        for number in range(lab.runs if part in parts else 0):
-            kept.run(part, number, lambda n=number, run=other_run: run(lab, n))
+    for number in range(lab.runs if "spoilt" in parts else 0):
+        kept.run("spoilt", number, lambda n=number: spoilt_run(lab, n))
+    for views in RIVAL_VIEWS if "rivals" in parts else ():
+        for number in range(lab.runs):
+            kept.run(f"rivals_{views}", number, lambda n=number, v=views: rival_run(lab, n, v))
     for number in range(lab.refines if "forgotten" in parts else 0):
         kept.run("forgotten", number, lambda n=number: forgotten_run(lab, n))
     yield from time_rows(list(kept.runs("times").values()))
     yield from shift_rows(list(kept.runs("shift").values()), list(kept.runs("spoilt").values()))
-    yield from rival_rows(kept.runs("shift"), kept.runs("rivals"))
+    for views in RIVAL_VIEWS:
+        yield from rival_rows(list(kept.runs(f"rivals_{views}").values()), views)
     yield from gain_rows(list(kept.runs("gain").values()))
     yield from forgotten_rows(list(kept.runs("forgotten").values()))
     if png is not None:
         draw(list(kept.runs("forgotten").values()), png)
-
-
-def restained(picture: Picture) -> Picture:
-    """The same tissue as another laboratory would stain it."""
-    from skimage.color import hed2rgb, rgb2hed
-
-    stains = rgb2hed(picture.image) * np.array([HAEMATOXYLIN, EOSIN, 1.0])
-    image = (255 * hed2rgb(stains)).round().clip(0, 255).astype(np.uint8)
-    return picture._replace(name=f"{picture.name}-restained", image=image)
 
 
 def timed_run(lab: Lab, number: int) -> Values:
@@ -186,23 +127,10 @@ def time_rows(runs: list[Values]) -> Iterator[Row]:
     yield Row("first_previews_shown", float(sum(r["shown"] for r in runs)), "refines", n=len(runs))
 
 
-def shifted_pair(lab: Lab, number: int) -> tuple[Picture, Picture]:
-    """A picture, and the same tissue in the other stain."""
-    clean = lab.picture(lab.names[(7 * number) % len(lab.names)])
-    return clean, restained(clean)
-
-
-def corrections(lab: Lab, number: int, picture: Picture) -> list[CorrectionTile]:
-    """Three views of a picture as the simulated user corrects them; equal for equal numbers."""
-    scenes = answers([picture], lab.model, lab.profile)
-    done = correct_views(scenes, 3, SimulationConfig(), np.random.default_rng([number, 5]))
-    return [corrected.tile for corrected in done]
-
-
 def corrected_run(lab: Lab, number: int, picture: Picture) -> Values:
     """Correct three views of a picture and refine once; Dice before, after, and in use, 0-1."""
     before = lab.dice(picture, lab.model)
-    tiles = corrections(lab, number, picture)
+    tiles = corrections(lab, number, [picture])
     out = lab.place("corrected", number)
     result = refine_once(lab.model, lab.model, tiles, lab.profile, lab.settings(number), out)
     new, decision = lab.dice(picture, read_model(result.model)), result.verdict.decision
@@ -267,7 +195,7 @@ def shift_rows(runs: list[Values], spoilt: list[Values]) -> Iterator[Row]:
 
 def spoilt_run(lab: Lab, number: int) -> Values:
     """Refine a run's corrections after spoiling them, or with an absurd learning rate."""
-    config, tiles = lab.settings(number), corrections(lab, number, shifted_pair(lab, number)[1])
+    config, tiles = lab.settings(number), corrections(lab, number, [shifted_pair(lab, number)[1]])
     if number % 2:
         config = replace(config, lr=1.0)
     else:
@@ -287,39 +215,6 @@ def misplaced(tile: CorrectionTile) -> CorrectionTile:
     human = np.where(tile.known, 3, 0).astype(np.uint8)
     classes = np.roll(tile.classes, shift, (0, 1))
     return replace(tile, classes=classes, objects=objects, provenance=human)
-
-
-def rival_run(lab: Lab, number: int) -> Values:
-    """Dice of Refine's rivals, on the same corrections with the same time, 0-1."""
-    picture = shifted_pair(lab, number)[1]
-    tiles = corrections(lab, number, picture)
-    half = halves(picture.classes.shape)[1].slices
-    image, truth = picture.image[half], picture.classes[half]
-    return {
-        "scratch": _scratch_dice(lab, number, picture, tiles),
-        "forest": dice(forest(tiles, image, lab.model), truth),
-        "skimage": dice(skimage_segmenter(tiles, image), truth),
-    }
-
-
-def _scratch_dice(
-    lab: Lab, number: int, picture: Picture, tiles: Sequence[CorrectionTile]
-) -> float:
-    start = scratch(lab.model, lab.place("scratch", number), number)
-    config = replace(scratch_config(lab.budget_s), seed=number)
-    out = lab.place("scratch-refined", number)
-    result = refine_once(start, start, tiles, lab.profile, config, out)
-    return lab.dice(picture, read_model(result.model))
-
-
-def rival_rows(shift: dict[int, Values], rivals: dict[int, Values]) -> Iterator[Row]:
-    """Refine minus its rivals."""
-    both = sorted(shift.keys() & rivals.keys())
-    for name in ("scratch", "forest", "skimage") if both else ():
-        theirs = np.array([rivals[number][name] for number in both])
-        ours = np.array([shift[number]["in_use"] for number in both])
-        reference = f"{100 * theirs.mean():.1f} points, Refine {100 * ours.mean():.1f}"
-        yield points(f"vs_{name}_3_tiles", ours - theirs, reference)
 
 
 def forgotten_run(lab: Lab, number: int) -> Values:
@@ -362,13 +257,6 @@ def draw(runs: list[Values], folder: Path) -> None:
         draw_curves({"sparse user": rows}, path, x_name=name, y_name="Dice on untouched halves")
 
 
-def points(case: str, values: NDArray[np.float64], reference: str) -> Row:
-    """Row of a mean of Dice differences in points, with its interval over runs."""
-    low, high = (_known(v) for v in bootstrap_interval(100 * values))
-    mean = float(100 * values.mean())
-    return Row(case, mean, "points", None, reference or None, len(values), low, high)
-
-
 def ratio_interval(
     above: NDArray[np.float64], below: NDArray[np.float64], rounds: int = 10_000
 ) -> tuple[float | None, float | None]:
@@ -379,10 +267,6 @@ def ratio_interval(
     tops, bottoms = above[draws].mean(axis=1), below[draws].mean(axis=1)
     low, high = np.quantile(tops[bottoms > 0] / bottoms[bottoms > 0], [0.025, 0.975])
     return float(low), float(high)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 if __name__ == "__main__":

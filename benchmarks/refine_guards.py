@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from kept import Kept, Values
-from refine import Lab, labelled_lab, points, restained
+from refine_lab import Lab, labelled_lab, points, restained
 from report import Row, finish, parser
 
 from napari_genselfdiff.learning.refine_config import RefineConfig

@@ -2,21 +2,84 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from kept import Values
 from numpy.typing import NDArray
+from refine_lab import Lab, corrections, points, restained
+from report import Row
 
 from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
+from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.first import FIRST
-from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.registry.folder import Model, write_model
+from napari_genselfdiff.learning.simulation import (
+    Picture,
+    answers,
+    halves,
+    refine_once,
+    untouched_dice,
+)
+from napari_genselfdiff.registry.folder import Model, read_model, write_model
 
+VIEWS_OF_A_PICTURE = 3  # there is room for in the half that is corrected
+RIVALS = ("scratch", "forest", "skimage")
 _MOST_PIXELS = 40_000  # a forest learns from; more only take longer
 _INHERITED = ("task", "mpp_range", "tile", "halo", "min_object_um2")
+
+
+def rival_run(lab: Lab, number: int, views: int) -> Values:
+    """Dice of Refine, in use after the comparison, and of its rivals, 0-1.
+
+    All get the same corrections, and what learns by steps the same time.
+    """
+    pictures = [
+        restained(lab.picture(lab.names[(7 * number + i) % len(lab.names)]))
+        for i in range(-(-views // VIEWS_OF_A_PICTURE))
+    ]
+    tiles = corrections(lab, number, pictures, views)
+    before = untouched_dice(answers(pictures, lab.model, lab.profile))
+    out = lab.place("beside-rivals", views, number)
+    ours = refine_once(lab.model, lab.model, tiles, lab.profile, lab.settings(number), out)
+    refined = untouched_dice(answers(pictures, read_model(ours.model), lab.profile))
+    decision = ours.verdict.decision
+    start = scratch(lab.model, lab.place("scratch", views, number), number)
+    config = replace(FIRST, budget_s=lab.budget_s, seed=number)
+    out = lab.place("scratch-refined", views, number)
+    fresh = refine_once(start, start, tiles, lab.profile, config, out)
+    return {
+        "before": before,
+        "new": refined,
+        "refine": before if decision == "not_better" else refined,
+        "decision": decision,
+        "scratch": untouched_dice(answers(pictures, read_model(fresh.model), lab.profile)),
+        "forest": _untouched(lambda image: forest(tiles, image, lab.model), pictures),
+        "skimage": _untouched(lambda image: skimage_segmenter(tiles, image), pictures),
+    }
+
+
+def _untouched(
+    segment: Callable[[NDArray[np.uint8]], NDArray[Any]], pictures: Sequence[Picture]
+) -> float:
+    """Mean Dice on the halves that nobody corrected."""
+    found = []
+    for picture in pictures:
+        half = halves(picture.classes.shape)[1].slices
+        found.append(dice(segment(picture.image[half]), picture.classes[half]))
+    return float(np.mean(found))
+
+
+def rival_rows(runs: Sequence[Values], views: int) -> Iterator[Row]:
+    """Refine minus its rivals."""
+    for name in RIVALS if runs else ():
+        theirs, ours = (np.array([run[key] for run in runs]) for key in (name, "refine"))
+        reference = f"{100 * theirs.mean():.1f} points, Refine {100 * ours.mean():.1f}"
+        yield points(f"vs_{name}_{views}_tiles", ours - theirs, reference)
 
 
 def scratch(like: Model, folder: Path, seed: int) -> Model:
@@ -25,13 +88,6 @@ def scratch(like: Model, folder: Path, seed: int) -> Model:
     network = like.load()
     fresh = build_segmenter(network.config, network.n_classes, network.timestep)
     return write_model(folder, {k: getattr(like.card, k) for k in _INHERITED}, fresh)
-
-
-def scratch_config(budget_s: float) -> RefineConfig:
-    """How a network that knows nothing learns: all of it, as a task's first model does."""
-    from dataclasses import replace
-
-    return replace(FIRST, budget_s=budget_s)
 
 
 def forest(tiles: list[CorrectionTile], image: NDArray[np.uint8], model: Model) -> NDArray[Any]:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.prediction.profile import Profile
 
+_SAVING_S: Final = 0.5  # to write a model and read it back
 _LEAST_SHARE: Final = 0.4  # of the budget is for learning, however long judging takes
 
 # What a refined model says of itself; everything else of a card it takes from its parent.
@@ -126,7 +127,7 @@ def refine(
     yield replace(looked.preview, seconds=time.perf_counter() - started)
     state, sampler, loop = _begin(lesson, config, profile)
     begun = time.perf_counter()
-    judging_s = looked.s_per_pixel * _pixels_to_judge(lesson, len(config.blends))
+    judging_s = looked.s_per_pixel * _pixels_to_judge(lesson, len(config.blends)) + _SAVING_S
     left = config.budget_s - (begun - started) - judging_s
     learning_s = max(left, _LEAST_SHARE * config.budget_s)
 
