@@ -49,7 +49,8 @@ def rival_run(lab: Lab, number: int, views: int) -> Values:
     refined = untouched_dice(answers(pictures, read_model(ours.model), lab.profile))
     decision = ours.verdict.decision
     start = scratch(lab.model, lab.place("scratch", views, number), number)
-    config = replace(FIRST, budget_s=lab.budget_s, seed=number)
+    # random weights know nothing that would have to be changed slowly
+    config = replace(FIRST, budget_s=lab.budget_s, seed=number, layer_decay=1.0)
     out = lab.place("scratch-refined", views, number)
     fresh = refine_once(start, start, tiles, lab.profile, config, out)
     return {

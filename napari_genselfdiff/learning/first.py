@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from napari_genselfdiff.backbone.heads import Segmenter
+from napari_genselfdiff.learning.augment import DEFAULT_JITTER
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.registry.folder import read_backbone, write_model
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from napari_genselfdiff.slides.color_names import Colors
 
 TIMESTEP: Final = 50
-# Everything has to be learnt, and there is nothing to go part of the way back to.
+# Everything has to be learnt, and there is nothing to go part of the way back to. Other slides
+# will look otherwise, so patches do; and what was learnt without labels changes more slowly.
 FIRST: Final = RefineConfig(
     budget_s=60.0,
     patch=256,
@@ -29,6 +31,9 @@ FIRST: Final = RefineConfig(
     most_steps=1000,
     replay_share=0.0,
     blends=(1.0,),
+    stain=DEFAULT_JITTER,
+    zoom=1.4,
+    layer_decay=0.75,
 )
 _SMALLEST_SHARE = 0.25  # of the median object a person drew; smaller ones are dropped
 _UNTRAINED, _BACKBONE = "untrained", "backbone"

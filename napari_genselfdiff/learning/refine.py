@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from napari_genselfdiff.learning.anchor import Anchored
-from napari_genselfdiff.learning.augment import StainJitter
 from napari_genselfdiff.learning.blend import Asides, Limit, blend
 from napari_genselfdiff.learning.compare import compare
 from napari_genselfdiff.learning.corrections import (
@@ -176,9 +175,9 @@ def _begin(
     mpp = [source.mpp for source in sources if source.mpp is not None]
     patches = PatchConfig(
         size=config.patch,
-        mpp_range=(0.85 * min(mpp), 1.15 * max(mpp)),
+        mpp_range=(min(mpp) / config.zoom, max(mpp) * config.zoom),
         skip_glass=False,
-        stain=StainJitter(concentration=0.12, offset=0.02, basis=0.02, brightness=0.05),
+        stain=config.stain,
     )
     loop = LoopConfig(
         total_images=config.most_steps * config.batch,
@@ -186,6 +185,7 @@ def _begin(
         lr=config.lr,
         warmup_images=4 * config.batch,
         weight_decay=0.0,
+        layer_decay=config.layer_decay,
         ema_decay=0.95,
         precision=profile.precision,
         seed=config.seed,

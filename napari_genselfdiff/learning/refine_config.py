@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from napari_genselfdiff.learning.augment import StainJitter
+
+SMALL_JITTER = StainJitter(concentration=0.12, offset=0.02, basis=0.02, brightness=0.05)
 Practice = Literal["stored", "generated", "none"]
 
 
@@ -15,6 +18,9 @@ class RefineConfig:
     ``practice`` says on what it goes on practising so as not to forget: tiles stored with the base,
     tissue drawn by the diffusion backbone, or nothing; ``replay_share`` of the patches come from
     there. ``anchor`` is the strength of a pull back to the base's weights, 0 for none.
+
+    ``stain`` is how far patches differ in colour, ``zoom`` up to how much in size, either way.
+    With a ``layer_decay`` below 1, layers far from the output learn more slowly.
     """
 
     budget_s: float = 30.0
@@ -26,5 +32,8 @@ class RefineConfig:
     practice: Practice = "stored"
     replay_share: float = 0.5
     anchor: float = 0.0
+    stain: StainJitter = SMALL_JITTER
+    zoom: float = 1.15
+    layer_decay: float = 1.0
     blends: tuple[float, ...] = (1.0, 0.7, 0.5, 0.3, 0.15)
     seed: int = 0
