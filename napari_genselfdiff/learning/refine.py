@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from napari_genselfdiff.prediction.profile import Profile
 
 _SAVING_S: Final = 0.5  # to write a model and read it back
+_TRIES: Final = 3  # steps of which it is usually asked whether they forget
+_WITH_HEAD: Final = 1.2  # times the time of features alone
 _LEAST_SHARE: Final = 0.4  # of the budget is for learning, however long judging takes
 
 # What a refined model says of itself; everything else of a card it takes from its parent.
@@ -203,13 +205,15 @@ def _objective(state: TrainState, lesson: Lesson, config: RefineConfig) -> Objec
     return Anchored(objective(lesson), start, config.anchor)
 
 
-def _pixels_to_judge(lesson: Lesson, shares: int) -> int:
-    """Pixels the network sees between learning and the verdict, if one share passes at once."""
+def _pixels_to_judge(lesson: Lesson, shares: int) -> float:
+    """Pixels of features that take as long as what is between learning and the verdict."""
     tiles, reserve, keep = (
         sum(tile.classes.size for tile in part)
         for part in (lesson.tiles, lesson.reserve, lesson.keep)
     )
-    return shares * tiles + 2 * reserve + 2 * tiles + 3 * keep
+    # the step is chosen by all shares on the tiles, and by some on what was known before
+    chosen = shares * tiles + (1 + _TRIES) * reserve + (1 + _TRIES / 2) * keep
+    return _WITH_HEAD * (chosen + 2 * tiles + keep)
 
 
 def _limits(lesson: Lesson, start: Segmenter, index: NDArray[np.int64], seed: int) -> list[Limit]:
