@@ -20,7 +20,7 @@ import numpy as np
 from kept import Kept, Values
 from numpy.typing import NDArray
 from refine_lab import Lab, corrections, labelled_lab, points, restained, shifted_pair
-from refine_rivals import rival_rows, rival_run
+from refine_rivals import long_rows, long_run, rival_rows, rival_run
 from report import Row, finish, parser, timing_row
 
 from napari_genselfdiff.engine.heap import keep_freed_memory
@@ -43,7 +43,7 @@ from napari_genselfdiff.learning.simulation import (
 from napari_genselfdiff.registry.folder import read_model
 
 USEFUL = 0.02  # Dice on untouched places that a correction must buy to count as clearly useful
-PARTS = ("times", "shift", "spoilt", "rivals", "gain", "forgotten")
+PARTS = ("times", "shift", "spoilt", "rivals", "long", "gain", "forgotten")
 ROUNDS = (1, 2, 4, 6, 8)  # corrected views, in all, after each of five refines
 RIVAL_VIEWS = (1, 3, 8)
 _PICTURES = 5  # corrected together there, and as many that nobody corrects
@@ -52,7 +52,9 @@ _PICTURES = 5  # corrected together there, and as many that nobody corrects
 def main() -> None:
     reader = parser(__doc__.splitlines()[0])
     reader.add_argument("--runs", type=int, metavar="N", help="another number of runs")
-    reader.add_argument("--refines", type=int, metavar="N", help="runs of times and forgotten")
+    reader.add_argument(
+        "--refines", type=int, metavar="N", help="runs of times, long and forgotten"
+    )
     reader.add_argument("--times", action="store_true", help="only how long a refine takes")
     reader.add_argument("--only", nargs="+", choices=PARTS, help="only these parts")
     reader.add_argument("--kept", type=Path, metavar="FILE", help="keep runs, and go on with them")
@@ -86,12 +88,15 @@ def measure(
     for views in RIVAL_VIEWS if "rivals" in parts else ():
         for number in range(lab.runs):
             kept.run(f"rivals_{views}", number, lambda n=number, v=views: rival_run(lab, n, v))
+    for number in range(lab.refines if "long" in parts else 0):
+        kept.run("long", number, lambda n=number: long_run(lab, n))
     for number in range(lab.refines if "forgotten" in parts else 0):
         kept.run("forgotten", number, lambda n=number: forgotten_run(lab, n))
     yield from time_rows(list(kept.runs("times").values()))
     yield from shift_rows(list(kept.runs("shift").values()), list(kept.runs("spoilt").values()))
     for views in RIVAL_VIEWS:
         yield from rival_rows(list(kept.runs(f"rivals_{views}").values()), views)
+    yield from long_rows(kept.runs("rivals_3"), kept.runs("long"))
     yield from gain_rows(list(kept.runs("gain").values()))
     yield from forgotten_rows(list(kept.runs("forgotten").values()))
     if png is not None:

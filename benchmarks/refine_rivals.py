@@ -64,6 +64,34 @@ def rival_run(lab: Lab, number: int, views: int) -> Values:
     }
 
 
+def long_run(lab: Lab, number: int) -> Values:
+    """Dice of ten minutes of fine-tuning on three views, all weights, nothing held back, 0-1."""
+    pictures = [restained(lab.picture(lab.names[(7 * number) % len(lab.names)]))]
+    tiles = corrections(lab, number, pictures, 3)
+    config = replace(
+        lab.settings(number),
+        budget_s=20 * lab.budget_s,
+        most_steps=100_000,
+        practice="none",
+        blends=(1.0,),
+    )
+    out = lab.place("long", number)
+    result = refine_once(lab.model, lab.model, tiles, lab.profile, config, out)
+    found = untouched_dice(answers(pictures, read_model(result.model), lab.profile))
+    return {"long": found, "patches": result.images_seen, "seconds": result.seconds}
+
+
+def long_rows(ours: dict[int, Values], longer: dict[int, Values]) -> Iterator[Row]:
+    """Refine minus ten minutes of fine-tuning on the same views."""
+    both = sorted(ours.keys() & longer.keys())
+    if not both:
+        return
+    theirs = np.array([longer[number]["long"] for number in both])
+    refined = np.array([ours[number]["refine"] for number in both])
+    said = f"{100 * theirs.mean():.1f} points, Refine {100 * refined.mean():.1f}"
+    yield points("vs_ten_minutes_3_tiles", refined - theirs, said)
+
+
 def _untouched(
     segment: Callable[[NDArray[np.uint8]], NDArray[Any]], pictures: Sequence[Picture]
 ) -> float:
