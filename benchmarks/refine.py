@@ -12,7 +12,7 @@ part, are not repeated but counted.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -46,6 +46,7 @@ USEFUL = 0.02  # Dice on untouched places that a correction must buy to count as
 PARTS = ("times", "shift", "spoilt", "rivals", "long", "gain", "forgotten")
 ROUNDS = (1, 2, 4, 6, 8)  # corrected views, in all, after each of five refines
 RIVAL_VIEWS = (1, 3, 8)
+Run = Callable[[Lab, int], Values]
 _PICTURES = 5  # corrected together there, and as many that nobody corrects
 
 
@@ -78,20 +79,15 @@ def measure(
     lab: Lab, kept: Kept, parts: Sequence[str] = PARTS, png: Path | None = None
 ) -> Iterator[Row]:
     """Measure the parts, then give the rows of all that is kept."""
-    for number in range(lab.refines if "times" in parts else 0):
-        kept.run("times", number, lambda n=number: timed_run(lab, n))
-    for part, one_run in (("shift", shifted_run), ("gain", own_stain_run)):
-        for number in range(lab.runs if part in parts else 0):
-            kept.run(part, number, lambda n=number, run=one_run: run(lab, n))
-    for number in range(lab.runs if "spoilt" in parts else 0):
-        kept.run("spoilt", number, lambda n=number: spoilt_run(lab, n))
+    few: dict[str, Run] = {"times": timed_run, "long": long_run, "forgotten": forgotten_run}
+    many: dict[str, Run] = {"shift": shifted_run, "gain": own_stain_run, "spoilt": spoilt_run}
+    for runs, count in ((few, lab.refines), (many, lab.runs)):
+        for part in [name for name in runs if name in parts]:
+            for number in range(count):
+                kept.run(part, number, lambda n=number, run=runs[part]: run(lab, n))
     for views in RIVAL_VIEWS if "rivals" in parts else ():
         for number in range(lab.runs):
             kept.run(f"rivals_{views}", number, lambda n=number, v=views: rival_run(lab, n, v))
-    for number in range(lab.refines if "long" in parts else 0):
-        kept.run("long", number, lambda n=number: long_run(lab, n))
-    for number in range(lab.refines if "forgotten" in parts else 0):
-        kept.run("forgotten", number, lambda n=number: forgotten_run(lab, n))
     yield from time_rows(list(kept.runs("times").values()))
     yield from shift_rows(list(kept.runs("shift").values()), list(kept.runs("spoilt").values()))
     for views in RIVAL_VIEWS:

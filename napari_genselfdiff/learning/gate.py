@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Decision = Literal["better", "not_better", "too_little"]
-Problem = Literal["", "gains", "spoils", "forgets"]  # it gains too little, and so on
+Problem = Literal["", "gains", "chance", "spoils", "forgets"]  # it gains too little, and so on
 
 ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
 FEWEST_BLOCKS = 3
 LEAST_GAIN = 0.01  # Dice on what was corrected by hand; less is as good as chance
+LEAST_AGREEMENT = 0.2  # kappa with corrections that nothing accepted stands beside
+SURE_GAIN = 0.05  # Dice from which less agreement than that will do
 FOUND = 0.1  # Dice from which a new class counts as found at all
 
 
@@ -47,6 +49,16 @@ class Counts:
         overlap, predicted, true = (part.sum(axis=0) for part in parts)
         size = predicted + true
         return np.where(size > 0, 2 * overlap / np.maximum(size, 1), 1.0)
+
+    def kappa(self) -> float:
+        """Agreement beyond chance, at most 1 (Cohen 1960); 0 where chance alone would agree.
+
+        The classes have to be all there are, background included.
+        """
+        pixels = max(self.true.sum(), 1.0)
+        agreed = self.overlap.sum() / pixels
+        chance = (self.true.sum(axis=0) * self.predicted.sum(axis=0)).sum() / pixels**2
+        return float((agreed - chance) / (1 - chance)) if chance < 1 else 0.0
 
     def mean_dice(self, draw: NDArray[np.int64] | None = None) -> float:
         """Mean Dice over the classes that occur in truth or prediction."""
@@ -76,6 +88,17 @@ class Changed(NamedTuple):
     def net(self) -> float:
         """Share of pixels more right where people corrected, less that lost where they accepted."""
         return sum(new - old for old, new in self.right.values())
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether the new model agrees with what people did hardly better than chance.
+
+        Labels beside their objects look like that: it learns how much of a class there is, and
+        gains a little. Where people also accepted answers, :attr:`net` tells.
+        """
+        is_alone = "accepted" not in self.right
+        has_classes = (self.new.true.sum(axis=0) > 0).sum() > 1
+        return is_alone and has_classes and self.new.kappa() < LEAST_AGREEMENT
 
 
 @dataclass(frozen=True)
@@ -143,7 +166,8 @@ def judge(
     the change on the keep-working set stays above -1 point, redefined classes left out.
 
     With ``by`` the Dice is that of what was changed by hand, background included, and has to rise
-    by :data:`LEAST_GAIN`, more than what was merely accepted loses.
+    by :data:`LEAST_GAIN`, more than what was merely accepted loses; by :data:`SURE_GAIN` where
+    nothing was accepted and the new model agrees hardly better than chance.
 
     Fresh classes were absent before. Where there are any, each has to be found with a Dice of
     :data:`FOUND`, and that of the others may not fall by more than a point; old and new value
@@ -167,6 +191,8 @@ def judge(
     problem: Problem = ""
     if not is_more:
         problem = "gains"
+    elif by is not None and by.is_chance and value[1] - value[0] < SURE_GAIN:
+        problem = "chance"
     elif by is not None and by.net <= 0:
         problem = "spoils"
     elif kept is not None and kept[2] <= -ALLOWED_LOSS:
@@ -283,6 +309,11 @@ def _sentence(
     if problem == "gains":
         few = " That is less than a point." if value[1] > value[0] else ""
         return f"Not better: {aside}{known}.{few} The old model stays; more corrections would help."
+    if problem == "chance":
+        return (
+            f"Not better: {aside}{known}, but it agrees with the corrections hardly better than "
+            "chance. Do they lie on what they name? The old model stays."
+        )
     if problem == "spoils":
         return (
             f"Not better: {aside}, but as much of what you accepted gets wrong{known}. The old "

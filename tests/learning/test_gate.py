@@ -175,3 +175,34 @@ class TestByHand:
         verdict = self.judged(0.1, corrected=0.05, accepted=-0.1)
         assert verdict.decision == "not_better"
         assert "what you accepted" in verdict.sentence
+
+    @pytest.mark.parametrize(
+        ("dice", "gain", "decision"),
+        [
+            (0.50, 0.02, "not_better"),  # labels beside their objects gain as much
+            (0.50, 0.06, "better"),
+            (0.65, 0.02, "better"),
+        ],
+    )
+    def test_alone_they_have_to_be_met_better_than_by_chance(
+        self, dice: float, gain: float, decision: str
+    ) -> None:
+        right = {"corrected": (dice, dice + gain)}
+        by = Changed(self.both(dice), self.both(dice + gain), right)
+        known = counts(1, 0.1)
+        verdict = judge(counts(0, 0.02), counts(0, 0.05), known, known, NAMES, by=by)
+        assert verdict.decision == decision
+        assert ("chance" in verdict.sentence) == (decision == "not_better")
+
+
+def test_kappa_is_agreement_beyond_chance() -> None:
+    # 70 of 100 agree; with shares 0.5/0.5 and 0.6/0.4 half would by chance
+    overlap, predicted, true = (
+        np.array([row]) for row in ([40.0, 30.0], [60.0, 40.0], [50.0, 50.0])
+    )
+    assert Counts(overlap, predicted, true).kappa() == pytest.approx(0.4)
+    assert Counts(true, true, true).kappa() == pytest.approx(1)
+    nothing = np.zeros((0, 2))
+    assert Counts(nothing, nothing, nothing).kappa() == 0
+    one = np.array([[100.0, 0.0]])
+    assert Counts(one, one, one).kappa() == 0
