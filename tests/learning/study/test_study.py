@@ -262,7 +262,7 @@ class TestPlan:
             one, other = (recipe.model_dump(mode="json") for recipe in two)
             assert {key for key in one if one[key] != other[key]} <= {"start", "timestep", "loop"}
             loops = {k for k in one["loop"] if one["loop"][k] != other["loop"][k]}
-            assert loops <= {"lr"}
+            assert loops <= {"lr", "layer_decay"}
 
     def test_a_study_cut_short_keeps_rows_and_arms(self) -> None:
         whole = read_plan(STUDIES / "full.toml")
