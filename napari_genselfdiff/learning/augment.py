@@ -17,28 +17,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.learning.jitter import StainJitter
+
 # Optical density of haematoxylin, eosin and what is left (Ruifrok & Johnston 2001), one a row.
 _STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
 _STAINS = (_STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StainJitter:
-    """How far staining and camera may differ from slide to slide.
-
-    ``concentration`` scales each stain's optical density by 1 ± this, ``basis`` moves the stain
-    colours, ``brightness`` scales the image, ``blur`` and ``noise`` are chances and a σ.
-    """
-
-    concentration: float = 0.35
-    offset: float = 0.05
-    basis: float = 0.08
-    brightness: float = 0.1
-    blur: float = 0.2
-    noise: float = 0.03
-
-
-DEFAULT_JITTER = StainJitter()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,15 @@ import torch
 import torch.nn.functional as F
 
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.augment import StainDraw, StainJitter, draw_stain, restain
+from napari_genselfdiff.learning.augment import StainDraw, draw_stain, restain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     from torch import Tensor
+
+    from napari_genselfdiff.learning.jitter import StainJitter
 
 _GREY = (0.2989, 0.587, 0.114)  # ITU-R 601, what the usual libraries weigh the channels with
 

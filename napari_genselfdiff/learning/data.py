@@ -13,13 +13,12 @@ from torch import Tensor
 
 from napari_genselfdiff.errors import ConfigError, SlideError
 from napari_genselfdiff.learning.augment import (
-    DEFAULT_JITTER,
     Placement,
-    StainJitter,
     cut_image,
     resample,
 )
 from napari_genselfdiff.learning.camera import CameraJitter, Draw, draw_look, vary
+from napari_genselfdiff.learning.jitter import DEFAULT_JITTER, StainJitter
 from napari_genselfdiff.slides.geometry import Region
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from napari_genselfdiff.backbone.heads import Segmenter
-from napari_genselfdiff.learning.augment import DEFAULT_JITTER
+from napari_genselfdiff.learning.jitter import DEFAULT_JITTER
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.registry.folder import read_backbone, write_model
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from napari_genselfdiff.backbone.init import Init
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.augment import StainJitter
 from napari_genselfdiff.learning.companion import CompanionConfig
 from napari_genselfdiff.learning.data import PatchConfig
+from napari_genselfdiff.learning.jitter import StainJitter
 from napari_genselfdiff.learning.loop import LoopConfig
 from napari_genselfdiff.learning.objectives import Segmentation
 from napari_genselfdiff.learning.pretext import PretextConfig

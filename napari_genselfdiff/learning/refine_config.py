@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from napari_genselfdiff.learning.augment import StainJitter
+from napari_genselfdiff.learning.jitter import StainJitter
 
 SMALL_JITTER = StainJitter(concentration=0.12, offset=0.02, basis=0.02, brightness=0.05)
 Practice = Literal["stored", "generated", "none"]

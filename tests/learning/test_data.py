@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 
 from napari_genselfdiff.errors import ConfigError, SlideError
 from napari_genselfdiff.learning.augment import (
-    DEFAULT_JITTER,
     Placement,
     StainDraw,
-    StainJitter,
     cut_image,
     draw_stain,
     restain,
 )
 from napari_genselfdiff.learning.data import ArraySource, Labels, PatchConfig, PatchSampler
+from napari_genselfdiff.learning.jitter import DEFAULT_JITTER, StainJitter
 from napari_genselfdiff.learning.targets import distance_target
 from napari_genselfdiff.slides.geometry import Region
 from tests.learning import tiny
