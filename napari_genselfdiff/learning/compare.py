@@ -9,7 +9,6 @@ import numpy as np
 
 from napari_genselfdiff.learning.before_after import BeforeAfter, most_changed
 from napari_genselfdiff.learning.corrections import CorrectionTile, class_index, class_values
-from napari_genselfdiff.learning.first import is_untrained
 from napari_genselfdiff.learning.gate import (
     Changed,
     Classes,
@@ -37,23 +36,29 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.folder import Model
 
 
+def known_now(lesson: Lesson, device: torch.device) -> Counts:
+    """Counts of the model in use on the keep-working tiles."""
+    in_use = lesson.current.load().to(device)
+    return on_known(in_use, lesson.keep, class_index(lesson.task), lesson.old_channels())
+
+
 def compare(
     lesson: Lesson,
     candidate: Model,
     seed: int,
     device: torch.device,
-    known_before: Counts | None = None,
+    known_before: Counts | None,
 ) -> tuple[Verdict, BeforeAfter]:
     """Verdict on the candidate, and the held-out place where the two models differ most.
 
-    ``known_before``: counts of the model in use on the keep-working tiles, if there are any yet.
+    ``known_before`` are the counts of :func:`known_now`, or None where there is no model in use.
     """
     task, tiles, held = lesson.task, lesson.tiles, lesson.held
     index, names = class_index(task), [spec.name for spec in task.classes]
     after = candidate.load().to(device)
     answers_new = [classify(after, tile.image) for tile in tiles]
     new = count(answers_new, tiles, held, index, after.n_classes)
-    if is_untrained(lesson.current.card):
+    if known_before is None:
         constant = best_constant([index[tile.classes] for tile in tiles], held)
         old = count(constant, tiles, held, index, after.n_classes)
         verdict = judge_first(old, new, names, seed=seed)
@@ -62,7 +67,6 @@ def compare(
         before, channels = lesson.current.load().to(device), lesson.old_channels()
         answers_old = [channels[classify(before, tile.image)] for tile in tiles]
         old = count(answers_old, tiles, held, index, after.n_classes)
-        kept_old = known_before or on_known(before, lesson.keep, index, channels)
         kept_new = on_known(after, lesson.keep, index)
         changed = by_hand(tiles, held)
         gained = [
@@ -72,7 +76,7 @@ def compare(
         right = _right(answers_old, answers_new, tiles, held, index)
         classes = Classes(names, fresh=lesson.fresh)
         by = Changed(gained[0], gained[1], right)
-        verdict = judge(old, new, kept_old, kept_new, classes, by=by, seed=seed)
+        verdict = judge(old, new, known_before, kept_new, classes, by=by, seed=seed)
     verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
     return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
 

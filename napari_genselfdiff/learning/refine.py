@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 
 from napari_genselfdiff.learning.anchor import Anchored
 from napari_genselfdiff.learning.blend import Asides, Limit, blend
-from napari_genselfdiff.learning.compare import compare
+from napari_genselfdiff.learning.compare import compare, known_now
 from napari_genselfdiff.learning.corrections import (
     CorrectionTile,
     class_index,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview
-    from napari_genselfdiff.learning.gate import Verdict
+    from napari_genselfdiff.learning.gate import Counts, Verdict
     from napari_genselfdiff.learning.lesson import Asked, Lesson
     from napari_genselfdiff.learning.objectives import Objective
     from napari_genselfdiff.prediction.profile import Profile
@@ -216,19 +216,17 @@ def _pixels_to_judge(lesson: Lesson, shares: int) -> float:
     return _WITH_HEAD * (chosen + 2 * tiles + keep)
 
 
-def _limits(lesson: Lesson, start: Segmenter, index: NDArray[np.int64], seed: int) -> list[Limit]:
+def _limits(
+    lesson: Lesson, start: Segmenter, index: NDArray[np.int64], known: Counts, seed: int
+) -> list[Limit]:
     """What may be forgotten: half of what the comparison allows, on the reserve, and that itself.
 
-    The last one is that of the comparison, against the model in use.
+    ``known`` are the counts of the model in use on the keep-working tiles.
     """
-    if is_untrained(lesson.current.card):
-        return []
-    in_use = lesson.current.load().to(next(start.parameters()).device)
     reserve = on_known(start, lesson.reserve, index)
-    keep = on_known(in_use, lesson.keep, index, lesson.old_channels())
     return [
         Limit(lesson.reserve, reserve, ALLOWED_LOSS / 2),
-        Limit(lesson.keep, keep, ALLOWED_LOSS, seed),
+        Limit(lesson.keep, known, ALLOWED_LOSS, seed),
     ]
 
 
@@ -242,7 +240,8 @@ def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState)
     asides = Asides(lesson.rest, lesson.tuning)
     start = lesson.start().to(state.device)
     index = class_index(lesson.task)
-    limits = _limits(lesson, start, index, request.config.seed)
+    known = None if is_untrained(card) else known_now(lesson, state.device)
+    limits = _limits(lesson, start, index, known, request.config.seed) if known else []
     share = blend(learnt, start, limits, asides, index, request.config.blends)
     fields = {
         **card.model_dump(exclude=_NOT_INHERITED),
@@ -262,8 +261,7 @@ def _save_and_compare(request: RefineRequest, lesson: Lesson, state: TrainState)
     }
     extras = pack_tiles(CORRECTIONS, tiles)
     model = write_model(request.out, fields, learnt.to("cpu"), extras=extras)
-    known_before = limits[-1].before if limits else None
-    verdict, picture = compare(lesson, model, request.config.seed, state.device, known_before)
+    verdict, picture = compare(lesson, model, request.config.seed, state.device, known)
     with_card(model, gate=asdict(verdict))
     return RefineResult(
         model.path, model.hash, verdict, picture, 0.0, state.images_seen, len(tiles)
