@@ -19,7 +19,15 @@ from pathlib import Path
 import numpy as np
 from kept import Kept, Values
 from numpy.typing import NDArray
-from refine_lab import Lab, corrections, labelled_lab, points, restained, shifted_pair
+from refine_lab import (
+    Lab,
+    corrected_run,
+    corrections,
+    labelled_lab,
+    points,
+    restained,
+    shifted_pair,
+)
 from refine_rivals import long_rows, long_run, rival_rows, rival_run
 from report import Row, finish, parser, timing_row
 
@@ -31,7 +39,6 @@ from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.refine import RefineRequest, RefineResult, refine
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.simulation import (
-    Picture,
     SimulationConfig,
     answers,
     correct_views,
@@ -128,35 +135,15 @@ def time_rows(runs: list[Values]) -> Iterator[Row]:
     yield Row("first_previews_shown", float(sum(r["shown"] for r in runs)), "refines", n=len(runs))
 
 
-def corrected_run(lab: Lab, number: int, picture: Picture) -> Values:
-    """Correct three views of a picture and refine once; Dice before, after, and in use, 0-1."""
-    before = lab.dice(picture, lab.model)
-    tiles = corrections(lab, number, [picture])
-    out = lab.place("corrected", number)
-    result = refine_once(lab.model, lab.model, tiles, lab.profile, lab.settings(number), out)
-    new, decision = lab.dice(picture, read_model(result.model)), result.verdict.decision
-    return {
-        "before": before,
-        "new": new,
-        # what the comparison cannot judge is taken
-        "in_use": before if decision == "not_better" else new,
-        "decision": decision,
-        "seconds": result.seconds,
-        "images": result.images_seen,
-        "blend": read_model(result.model).card.recipe["blend"],
-        "keep": result.verdict.keep,
-    }
-
-
 def shifted_run(lab: Lab, number: int) -> Values:
     """Correct three views of a restained picture and refine once."""
     clean, picture = shifted_pair(lab, number)
-    return {"clean": lab.dice(clean, lab.model), **corrected_run(lab, number, picture)}
+    return {"clean": lab.dice([clean], lab.model), **corrected_run(lab, number, [picture], "shift")}
 
 
 def own_stain_run(lab: Lab, number: int) -> Values:
     """The same in the picture's own stain."""
-    return corrected_run(lab, 1000 + number, shifted_pair(lab, number)[0])
+    return corrected_run(lab, 1000 + number, [shifted_pair(lab, number)[0]], "gain")
 
 
 def gain_rows(runs: list[Values]) -> Iterator[Row]:

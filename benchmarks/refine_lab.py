@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from kept import Values
 from numpy.typing import NDArray
 from report import Row
 
@@ -21,11 +22,12 @@ from napari_genselfdiff.learning.simulation import (
     answers,
     correct_views,
     read_picture,
+    refine_once,
     untouched_dice,
 )
 from napari_genselfdiff.learning.sources import read_list
 from napari_genselfdiff.prediction.profile import Profile, default_profile
-from napari_genselfdiff.registry.folder import Model
+from napari_genselfdiff.registry.folder import Model, read_model
 from napari_genselfdiff.registry.registry import Registry
 
 MPP = 0.25
@@ -57,9 +59,9 @@ class Lab:
         """A folder for one refined model."""
         return self.folder / "-".join(map(str, parts))
 
-    def dice(self, picture: Picture, model: Model) -> float:
-        """Dice of a model on the half of a picture that nobody touches, 0-1."""
-        return untouched_dice(answers([picture], model, self.profile))
+    def dice(self, pictures: Sequence[Picture], model: Model) -> float:
+        """Dice of a model on the halves of pictures that nobody touches, 0-1."""
+        return untouched_dice(answers(pictures, model, self.profile))
 
 
 def labelled_lab(folder: Path, *, runs: int, refines: int = 1, budget_s: float = 30.0) -> Lab:
@@ -100,6 +102,29 @@ def corrections(
     scenes = answers(pictures, lab.model, lab.profile)
     done = correct_views(scenes, views, SimulationConfig(), np.random.default_rng([number, 5]))
     return [corrected.tile for corrected in done]
+
+
+def corrected_run(
+    lab: Lab, number: int, pictures: Sequence[Picture], part: str, views: int = 3
+) -> Values:
+    """Correct views of pictures and refine once; Dice before, after, and in use, 0-1."""
+    before = lab.dice(pictures, lab.model)
+    tiles = corrections(lab, number, pictures, views)
+    out = lab.place(part, number)
+    result = refine_once(lab.model, lab.model, tiles, lab.profile, lab.settings(number), out)
+    refined, decision = read_model(result.model), result.verdict.decision
+    new = lab.dice(pictures, refined)
+    return {
+        "before": before,
+        "new": new,
+        # what the comparison cannot judge is taken
+        "in_use": before if decision == "not_better" else new,
+        "decision": decision,
+        "seconds": result.seconds,
+        "images": result.images_seen,
+        "blend": refined.card.recipe["blend"],
+        "keep": result.verdict.keep,
+    }
 
 
 def points(case: str, values: NDArray[np.float64], reference: str) -> Row:

@@ -11,20 +11,14 @@ import numpy as np
 import torch
 from kept import Values
 from numpy.typing import NDArray
-from refine_lab import Lab, corrections, points, restained
+from refine_lab import Lab, corrected_run, corrections, points, restained, shifted_pair
 from report import Row
 
 from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
 from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.first import FIRST
-from napari_genselfdiff.learning.simulation import (
-    Picture,
-    answers,
-    halves,
-    refine_once,
-    untouched_dice,
-)
+from napari_genselfdiff.learning.simulation import Picture, halves, refine_once
 from napari_genselfdiff.registry.folder import Model, read_model, write_model
 
 VIEWS_OF_A_PICTURE = 3  # there is room for in the half that is corrected
@@ -34,31 +28,23 @@ _INHERITED = ("task", "mpp_range", "tile", "halo", "min_object_um2")
 
 
 def rival_run(lab: Lab, number: int, views: int) -> Values:
-    """Dice of Refine, in use after the comparison, and of its rivals, 0-1.
+    """Dice of Refine and of its rivals, 0-1.
 
     All get the same corrections, and what learns by steps the same time.
     """
-    pictures = [
-        restained(lab.picture(lab.names[(7 * number + i) % len(lab.names)]))
-        for i in range(-(-views // VIEWS_OF_A_PICTURE))
-    ]
+    count = -(-views // VIEWS_OF_A_PICTURE)
+    names = [lab.names[(7 * number + i) % len(lab.names)] for i in range(count)]
+    pictures = [restained(lab.picture(name)) for name in names]
+    ours = corrected_run(lab, number, pictures, f"rivals-{views}", views)
     tiles = corrections(lab, number, pictures, views)
-    before = untouched_dice(answers(pictures, lab.model, lab.profile))
-    out = lab.place("beside-rivals", views, number)
-    ours = refine_once(lab.model, lab.model, tiles, lab.profile, lab.settings(number), out)
-    refined = untouched_dice(answers(pictures, read_model(ours.model), lab.profile))
-    decision = ours.verdict.decision
     start = scratch(lab.model, lab.place("scratch", views, number), number)
     # random weights know nothing that would have to be changed slowly
     config = replace(FIRST, budget_s=lab.budget_s, seed=number, layer_decay=1.0)
     out = lab.place("scratch-refined", views, number)
     fresh = refine_once(start, start, tiles, lab.profile, config, out)
     return {
-        "before": before,
-        "new": refined,
-        "refine": before if decision == "not_better" else refined,
-        "decision": decision,
-        "scratch": untouched_dice(answers(pictures, read_model(fresh.model), lab.profile)),
+        **ours,
+        "scratch": lab.dice(pictures, read_model(fresh.model)),
         "forest": _untouched(lambda image: forest(tiles, image, lab.model), pictures),
         "skimage": _untouched(lambda image: skimage_segmenter(tiles, image), pictures),
     }
@@ -66,8 +52,8 @@ def rival_run(lab: Lab, number: int, views: int) -> Values:
 
 def long_run(lab: Lab, number: int) -> Values:
     """Dice of ten minutes of fine-tuning on three views, all weights, nothing held back, 0-1."""
-    pictures = [restained(lab.picture(lab.names[(7 * number) % len(lab.names)]))]
-    tiles = corrections(lab, number, pictures, 3)
+    _, picture = shifted_pair(lab, number)
+    tiles = corrections(lab, number, [picture])
     config = replace(
         lab.settings(number),
         budget_s=20 * lab.budget_s,
@@ -77,19 +63,8 @@ def long_run(lab: Lab, number: int) -> Values:
     )
     out = lab.place("long", number)
     result = refine_once(lab.model, lab.model, tiles, lab.profile, config, out)
-    found = untouched_dice(answers(pictures, read_model(result.model), lab.profile))
+    found = lab.dice([picture], read_model(result.model))
     return {"long": found, "patches": result.images_seen, "seconds": result.seconds}
-
-
-def long_rows(ours: dict[int, Values], longer: dict[int, Values]) -> Iterator[Row]:
-    """Refine minus ten minutes of fine-tuning on the same views."""
-    both = sorted(ours.keys() & longer.keys())
-    if not both:
-        return
-    theirs = np.array([longer[number]["long"] for number in both])
-    refined = np.array([ours[number]["refine"] for number in both])
-    said = f"{100 * theirs.mean():.1f} points, Refine {100 * refined.mean():.1f}"
-    yield points("vs_ten_minutes_3_tiles", refined - theirs, said)
 
 
 def _untouched(
@@ -106,9 +81,22 @@ def _untouched(
 def rival_rows(runs: Sequence[Values], views: int) -> Iterator[Row]:
     """Refine minus its rivals."""
     for name in RIVALS if runs else ():
-        theirs, ours = (np.array([run[key] for run in runs]) for key in (name, "refine"))
-        reference = f"{100 * theirs.mean():.1f} points, Refine {100 * ours.mean():.1f}"
-        yield points(f"vs_{name}_{views}_tiles", ours - theirs, reference)
+        yield _lead(f"vs_{name}_{views}_tiles", runs, [run[name] for run in runs])
+
+
+def long_rows(ours: dict[int, Values], longer: dict[int, Values]) -> Iterator[Row]:
+    """Refine minus ten minutes of fine-tuning on the same views."""
+    both = sorted(ours.keys() & longer.keys())
+    if both:
+        theirs = [longer[number]["long"] for number in both]
+        yield _lead("vs_ten_minutes_3_tiles", [ours[number] for number in both], theirs)
+
+
+def _lead(case: str, runs: Sequence[Values], dice: Sequence[float]) -> Row:
+    """Refine, in use after the comparison, minus another way to learn."""
+    ours, theirs = np.array([run["in_use"] for run in runs]), np.array(dice)
+    said = f"{100 * theirs.mean():.1f} points, Refine {100 * ours.mean():.1f}"
+    return points(case, ours - theirs, said)
 
 
 def scratch(like: Model, folder: Path, seed: int) -> Model:
