@@ -101,14 +101,9 @@ class LinearAttention(nn.Module):
         self.out_norm = nn.GroupNorm(1, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, self.head_dim, height * width)
-        q, k, v = qkv.unbind(1)
-        q = q.softmax(dim=-2) * self.head_dim**-0.5
-        context = v @ k.softmax(dim=-1).transpose(-1, -2)
-        mixed = (context @ q).reshape(b, -1, height, width)
-        if x.is_contiguous(memory_format=torch.channels_last):
-            mixed = mixed.contiguous(memory_format=torch.channels_last)
+        q, k, v = _split_heads(self.qkv(self.norm(x)), self.heads)
+        context = (k.softmax(dim=-2).transpose(-1, -2) @ v) * self.head_dim**-0.5
+        mixed = _join_heads(q.softmax(dim=-1) @ context, x)
         attended: Tensor = x + self.out_norm(self.out(mixed))
         return attended
 
@@ -124,10 +119,25 @@ class Attention(nn.Module):
         self.out = nn.Conv2d(heads * head_dim, dim, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, height, width = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, self.head_dim, height * width)
-        # scaled_dot_product_attention only takes its fast path on contiguous (B, heads, N, D)
-        q, k, v = (part.transpose(-1, -2).contiguous() for part in qkv.unbind(1))
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2)
-        attended: Tensor = x + self.out(mixed.reshape(b, -1, height, width))
+        q, k, v = _split_heads(self.qkv(self.norm(x)), self.heads)
+        mixed = _join_heads(F.scaled_dot_product_attention(q, k, v), x)
+        attended: Tensor = x + self.out(mixed)
         return attended
+
+
+def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
+    """Queries, keys and values ``(B, heads, H * W, D)`` of ``(B, 3 * heads * D, H, W)``.
+
+    Channels-last input is looked at, not copied.
+    """
+    b, channels, height, width = qkv.shape
+    positions = qkv.permute(0, 2, 3, 1).reshape(
+        b, height * width, 3, heads, channels // (3 * heads)
+    )
+    return positions.permute(2, 0, 3, 1, 4).unbind(0)
+
+
+def _join_heads(mixed: Tensor, x: Tensor) -> Tensor:
+    """``(B, heads, H * W, D)`` as channels-last ``(B, heads * D, H, W)``, sides like those of x."""
+    b, _, height, width = x.shape
+    return mixed.transpose(1, 2).reshape(b, height, width, -1).permute(0, 3, 1, 2)
