@@ -49,6 +49,13 @@ def silu(fresh: Tensor) -> Tensor:
     return F.silu(fresh, inplace=not torch.is_grad_enabled())
 
 
+def add(fresh: Tensor, other: Tensor) -> Tensor:
+    """Sum with what nobody else reads: in place where no gradient is needed."""
+    if fresh.dtype == other.dtype and not torch.is_grad_enabled():
+        return fresh.add_(other)
+    return fresh + other
+
+
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions with GroupNorm and SiLU, conditioned on the timestep.
 
@@ -79,11 +86,7 @@ class ResidualBlock(nn.Module):
         if self.time_mode == "add" and time is not None:
             h = h + self.time(F.silu(time))[:, :, None, None]
         h = silu(self.norm2(self.conv2(h)))
-        short = self.shortcut(x)
-        if h.dtype == short.dtype and not torch.is_grad_enabled():
-            return h.add_(short)
-        joined: Tensor = h + short
-        return joined
+        return add(h, self.shortcut(x))
 
 
 class LinearAttention(nn.Module):
@@ -104,8 +107,7 @@ class LinearAttention(nn.Module):
         q, k, v = _split_heads(self.qkv(self.norm(x)), self.heads)
         context = (k.softmax(dim=-2).transpose(-1, -2) @ v) * self.head_dim**-0.5
         mixed = _join_heads(q.softmax(dim=-1) @ context, x)
-        attended: Tensor = x + self.out_norm(self.out(mixed))
-        return attended
+        return add(self.out_norm(self.out(mixed)), x)
 
 
 class Attention(nn.Module):
@@ -121,8 +123,7 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = _split_heads(self.qkv(self.norm(x)), self.heads)
         mixed = _join_heads(F.scaled_dot_product_attention(q, k, v), x)
-        attended: Tensor = x + self.out(mixed)
-        return attended
+        return add(self.out(mixed), x)
 
 
 def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:

@@ -50,8 +50,8 @@ class TileAnswer:
     """One tile's probabilities, and a first decision made from them alone, to show meanwhile.
 
     Arrays cover ``tile.padded``: ``probabilities`` and ``mean`` are ``(1 + C, h, w)``, ``distance``
-    ``(h, w)``, float32; ``classes`` holds class values. ``mean`` is averaged over flips and serves
-    the confidence only; it is the same array where nothing was averaged.
+    ``(h, w)``, float32; ``classes`` holds class values of ``tile.core``. ``mean`` is averaged over
+    flips and serves the confidence only; it is the same array where nothing was averaged.
     """
 
     tile: Tile
@@ -112,7 +112,8 @@ class TileReader:
             mean = self._glass_outside(tile, found.mean[number])
         classes = np.zeros((0, 0), np.uint8)
         if preview:
-            classes = _classes(probabilities[1:], self.card, self.scale.mpp)
+            core = tile.core.shifted(-tile.padded.y, -tile.padded.x).slices
+            classes = _classes(probabilities[1:, *core], self.card, self.scale.mpp)
         return TileAnswer(tile, probabilities, distance, mean, classes)
 
     def _glass_outside(self, tile: Tile, probabilities: Floats) -> Floats:

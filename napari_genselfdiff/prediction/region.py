@@ -313,8 +313,8 @@ def _preview(
     core = answer.tile.core.intersection(region)
     if core is None:
         return None
-    padded = answer.tile.padded
-    classes = answer.classes[core.shifted(-padded.y, -padded.x).slices].copy()
+    whole = answer.tile.core
+    classes = answer.classes[core.shifted(-whole.y, -whole.x).slices].copy()
     return TileDone(core, downsample, classes, done, total, eta_s)
 
 
