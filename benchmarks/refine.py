@@ -169,6 +169,9 @@ def shift_rows(runs: list[Values], spoilt: list[Values]) -> Iterator[Row]:
         case = "nuclei_shift_recovered_share_3_tiles"
         yield Row(case, share, "share", None, reference, len(runs), low, high)
         yield points("nuclei_shift_gain_3_tiles", back, "the model in use after the comparison")
+        worse = f"{np.sum(back < -0.01)} of {len(back)} got worse by more than a point"
+        worst = 100 * float(back.min())
+        yield Row("nuclei_shift_gain_3_tiles_worst", worst, "points", None, worse, len(back))
         learnt = np.array([run["new"] - run["before"] for run in runs])
         yield points("nuclei_shift_gain_3_tiles_new", learnt, "")
         useful = [run for run in runs if run["new"] - run["before"] >= USEFUL]
