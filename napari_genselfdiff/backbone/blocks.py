@@ -139,6 +139,7 @@ def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
 
 
 def _join_heads(mixed: Tensor, x: Tensor) -> Tensor:
-    """``(B, heads, H * W, D)`` as channels-last ``(B, heads * D, H, W)``, sides like those of x."""
+    """``(B, heads, H * W, D)`` as ``(B, heads * D, H, W)`` with the sides and the order of x."""
     b, _, height, width = x.shape
-    return mixed.transpose(1, 2).reshape(b, height, width, -1).permute(0, 3, 1, 2)
+    joined = mixed.transpose(1, 2).reshape(b, height, width, -1).permute(0, 3, 1, 2)
+    return joined if x.is_contiguous(memory_format=torch.channels_last) else joined.contiguous()
