@@ -104,10 +104,24 @@ class LinearAttention(nn.Module):
         self.out_norm = nn.GroupNorm(1, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = _split_heads(self.qkv(self.norm(x)), self.heads)
-        context = (k.softmax(dim=-2).transpose(-1, -2) @ v) * self.head_dim**-0.5
-        mixed = _join_heads(q.softmax(dim=-1) @ context, x)
+        qkv = self.qkv(self.norm(x))
+        # Softmax copies what does not lie in memory as it goes through it: twice the same sums.
+        in_order = x.is_contiguous(memory_format=torch.channels_last)
+        mixed = self._by_position(qkv) if in_order else self._by_channel(qkv)
         return add(self.out_norm(self.out(mixed)), x)
+
+    def _by_position(self, qkv: Tensor) -> Tensor:
+        q, k, v = _split_heads(qkv, self.heads)
+        context = (k.softmax(dim=-2).transpose(-1, -2) @ v) * self.head_dim**-0.5
+        return _join_heads(q.softmax(dim=-1) @ context, qkv)
+
+    def _by_channel(self, qkv: Tensor) -> Tensor:
+        b, _, height, width = qkv.shape
+        q, k, v = qkv.reshape(b, 3, self.heads, self.head_dim, height * width).unbind(1)
+        q = q.softmax(dim=-2) * self.head_dim**-0.5
+        context = v @ k.softmax(dim=-1).transpose(-1, -2)
+        mixed: Tensor = (context @ q).reshape(b, -1, height, width)
+        return mixed
 
 
 class Attention(nn.Module):
@@ -138,8 +152,9 @@ def _split_heads(qkv: Tensor, heads: int) -> tuple[Tensor, ...]:
     return positions.permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _join_heads(mixed: Tensor, x: Tensor) -> Tensor:
-    """``(B, heads, H * W, D)`` as ``(B, heads * D, H, W)`` with the sides and the order of x."""
-    b, _, height, width = x.shape
+def _join_heads(mixed: Tensor, like: Tensor) -> Tensor:
+    """``(B, heads, H * W, D)`` as ``(B, heads * D, H, W)``, sides and order of memory as given."""
+    b, _, height, width = like.shape
     joined = mixed.transpose(1, 2).reshape(b, height, width, -1).permute(0, 3, 1, 2)
-    return joined if x.is_contiguous(memory_format=torch.channels_last) else joined.contiguous()
+    in_order = like.is_contiguous(memory_format=torch.channels_last)
+    return joined if in_order else joined.contiguous()
