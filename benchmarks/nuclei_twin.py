@@ -26,6 +26,7 @@ from napari_genselfdiff.learning.study.networks import Reader, learn
 from napari_genselfdiff.learning.study.plan import SETS
 
 STARTS = ("bundled", "scratch")
+NAMES = {"bundled": "from the diffusion backbone", "scratch": "from random weights"}
 MARKS = (400, 800, 1600)  # patches of 256 x 256 seen, beside the last ones
 Dices = dict[int, list[float]]  # of every image, by patches seen
 
@@ -42,7 +43,7 @@ def main() -> None:
     with open_place() as place:
         found = {start: scored_on_the_way(start, patches, images, place) for start in STARTS}
     if args.png is not None:
-        curves = {f"from {start}": points(dices) for start, dices in found.items()}
+        curves = {NAMES[start]: points(dices) for start, dices in found.items()}
         names = {"x_name": "patches seen", "y_name": "Dice, points"}
         draw_curves(curves, args.png, **names)
     finish("nuclei_twin", list(rows(found)), args.json)
@@ -76,7 +77,13 @@ def scored_on_the_way(start: str, patches: int, images: Sequence[Pair], place: P
 
 
 def points(dices: Dices) -> list[CurvePoint]:
-    return [CurvePoint(seen, float(np.mean(v)), min(v), max(v)) for seen, v in dices.items()]
+    """Means with their intervals over images; of one image there is none."""
+    found = []
+    for seen, values in dices.items():
+        mean = float(np.mean(values))
+        ends = np.nan_to_num(bootstrap_interval(values), nan=mean)
+        found.append(CurvePoint(seen, mean, float(ends[0]), float(ends[1])))
+    return found
 
 
 def rows(found: Mapping[str, Dices]) -> Iterator[Row]:
