@@ -15,12 +15,11 @@ from pathlib import Path
 
 import numpy as np
 from kept import Kept, Values
-from report import Row, finish, parser
+from report import Row, finish, parser, points
 
 from napari_genselfdiff.annotation.tasks import GLANDS
 from napari_genselfdiff.annotation.window import HUMAN
 from napari_genselfdiff.engine.heap import keep_freed_memory
-from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.corrections import CorrectionTile
@@ -113,12 +112,10 @@ def rows(kept: Kept, tiles: list[int], budget_s: float) -> Iterator[Row]:
     """Dice by number of tiles, in points."""
     for count in tiles:
         runs = list(kept.runs(f"{count}").values())
-        values = 100 * np.array([run["dice"] for run in runs])
-        low, high = (None if np.isnan(v) else float(v) for v in bootstrap_interval(values))
+        values = np.array([run["dice"] for run in runs])
         patches = int(np.median([run["patches"] for run in runs]))
         said = f"{budget_s:g} s, {patches} patches"
-        case = f"glands_dice_{count}_tiles"
-        yield Row(case, float(values.mean()), "points", None, said, len(runs), low, high)
+        yield points(f"glands_dice_{count}_tiles", values, said)
 
 
 if __name__ == "__main__":

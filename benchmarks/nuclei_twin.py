@@ -12,23 +12,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from report import Row, finish, parser
+from numpy.typing import NDArray
+from report import Row, finish, parser, points
 
 from napari_genselfdiff.engine.heap import keep_freed_memory
-from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.curves import CurvePoint, draw_curves
-from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
-from napari_genselfdiff.evaluation.metrics import dice
+from napari_genselfdiff.evaluation.folders import Pair
 from napari_genselfdiff.learning.place import Place, open_place
 from napari_genselfdiff.learning.recipe import FinetuneRecipe, data_root, read_recipe
 from napari_genselfdiff.learning.sources import labelled_sources, read_list
+from napari_genselfdiff.learning.study.images import pairs_of
 from napari_genselfdiff.learning.study.networks import Reader, learn
 from napari_genselfdiff.learning.study.plan import SETS
+from napari_genselfdiff.learning.study.run import dice_by_image
 
 STARTS = ("bundled", "scratch")
 NAMES = {"bundled": "from the diffusion backbone", "scratch": "from random weights"}
 MARKS = (400, 800, 1600)  # patches of 256 x 256 seen, beside the last ones
-Dices = dict[int, list[float]]  # of every image, by patches seen
+Dices = dict[int, NDArray[np.float64]]  # of every image, 0-1, by patches seen
 
 
 def main() -> None:
@@ -43,7 +44,7 @@ def main() -> None:
     with open_place() as place:
         found = {start: scored_on_the_way(start, patches, images, place) for start in STARTS}
     if args.png is not None:
-        curves = {NAMES[start]: points(dices) for start, dices in found.items()}
+        curves = {NAMES[start]: curve(dices) for start, dices in found.items()}
         names = {"x_name": "patches seen", "y_name": "Dice, points"}
         draw_curves(curves, args.png, **names)
     finish("nuclei_twin", list(rows(found)), args.json)
@@ -53,9 +54,7 @@ def unseen(number: int) -> list[Pair]:
     """Images of the MoNuSeg training list, evenly spread over it."""
     root, data = data_root(""), SETS["monuseg"]
     stems = sorted(read_list(root / data.train))
-    pairs = pair_folders(root / data.folder / "images", root / data.folder / "masks")
-    by_name = {pair.name: pair for pair in pairs}
-    return [by_name[stems[i * len(stems) // number]] for i in range(number)]
+    return pairs_of(root, data, [stems[i * len(stems) // number] for i in range(number)])
 
 
 def scored_on_the_way(start: str, patches: int, images: Sequence[Pair], place: Place) -> Dices:
@@ -67,22 +66,20 @@ def scored_on_the_way(start: str, patches: int, images: Sequence[Pair], place: P
     reader = Reader.of(SETS["monuseg"], False, recipe, place)
     found: Dices = {}
     for learnt in learn(recipe, labelled_sources(recipe.data), place, MARKS):
-        segment = reader.segment(learnt.averaged)
-        values = found[learnt.images_seen] = []
-        for pair in images:
-            image, mask = read_pair(pair)
-            values.append(100 * dice(segment(image).classes, mask.labels))
-        print(start, learnt.images_seen, f"{np.mean(values):.1f}", flush=True)
+        dices = dice_by_image(reader.segment(learnt.averaged), images)
+        found[learnt.images_seen] = np.array(list(dices.values()))
+        mean = 100 * found[learnt.images_seen].mean()
+        print(start, learnt.images_seen, f"{mean:.1f}", flush=True)
     return found
 
 
-def points(dices: Dices) -> list[CurvePoint]:
+def curve(dices: Dices) -> list[CurvePoint]:
     """Means with their intervals over images; of one image there is none."""
     found = []
     for seen, values in dices.items():
-        mean = float(np.mean(values))
-        ends = np.nan_to_num(bootstrap_interval(values), nan=mean)
-        found.append(CurvePoint(seen, mean, float(ends[0]), float(ends[1])))
+        row = points("", values)
+        low, high = (row.value if end is None else end for end in (row.low, row.high))
+        found.append(CurvePoint(seen, row.value, low, high))
     return found
 
 
@@ -90,13 +87,9 @@ def rows(found: Mapping[str, Dices]) -> Iterator[Row]:
     """Both at every length, and what the backbone is ahead by, image by image."""
     bundled, scratch = (found[start] for start in STARTS)
     for seen in bundled:
-        pair = {"bundled": bundled[seen], "scratch": scratch[seen]}
-        pair["lead"] = list(np.subtract(bundled[seen], scratch[seen]))
-        for name, values in pair.items():
-            low, high = bootstrap_interval(values)
-            n = len(values)
-            mean = float(np.mean(values))
-            yield Row(f"twin_{name}_{seen}", mean, "points", n=n, low=low, high=high)
+        yield points(f"twin_bundled_{seen}", bundled[seen])
+        yield points(f"twin_scratch_{seen}", scratch[seen])
+        yield points(f"twin_lead_{seen}", bundled[seen] - scratch[seen])
 
 
 if __name__ == "__main__":

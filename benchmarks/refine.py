@@ -24,12 +24,11 @@ from refine_lab import (
     corrected_run,
     corrections,
     labelled_lab,
-    points,
     restained,
     shifted_pair,
 )
 from refine_rivals import long_rows, long_run, rival_rows, rival_run
-from report import Row, finish, parser, timing_row
+from report import Row, finish, parser, points, timing_row
 
 from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.errors import TrainingError

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from kept import Kept, Values
-from refine_lab import Lab, labelled_lab, points, restained
-from report import Row, finish, parser
+from refine_lab import Lab, labelled_lab, restained
+from report import Row, finish, parser, points
 
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.simulation import (

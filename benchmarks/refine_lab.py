@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from kept import Values
-from numpy.typing import NDArray
-from report import Row
 
-from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.recipe import data_root
@@ -125,14 +122,3 @@ def corrected_run(
         "blend": refined.card.recipe["blend"],
         "keep": result.verdict.keep,
     }
-
-
-def points(case: str, values: NDArray[np.float64], reference: str) -> Row:
-    """Row of a mean of Dice differences in points, with its interval over runs."""
-    low, high = (_known(v) for v in bootstrap_interval(100 * values))
-    mean = float(100 * values.mean())
-    return Row(case, mean, "points", None, reference or None, len(values), low, high)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

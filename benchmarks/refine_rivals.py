@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from kept import Values
 from numpy.typing import NDArray
-from refine_lab import Lab, corrected_run, corrections, points, restained, shifted_pair
-from report import Row
+from refine_lab import Lab, corrected_run, corrections, restained, shifted_pair
+from report import Row, points
 
 from napari_genselfdiff.backbone.heads import Segmenter, build_segmenter
 from napari_genselfdiff.evaluation.metrics import dice

@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+
+from napari_genselfdiff.evaluation.bootstrap import bootstrap_interval
 
 LIBRARIES = ("numpy", "torch", "tifffile", "imagecodecs", "zarr", "openslide-python", "napari")
 
@@ -98,6 +102,13 @@ def timing_row(
         low=min(times),
         high=max(times),
     )
+
+
+def points(case: str, values: NDArray[np.float64], reference: str = "") -> Row:
+    """Row of a mean of Dice, or of differences of it, 0-1, in points with its interval."""
+    low, high = (None if np.isnan(end) else float(end) for end in bootstrap_interval(100 * values))
+    mean = float(100 * values.mean())
+    return Row(case, mean, "points", None, reference or None, len(values), low, high)
 
 
 def machine() -> dict[str, Any]:

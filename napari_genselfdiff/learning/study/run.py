@@ -185,7 +185,7 @@ def _carry_out(run: Run, root: Path, options: StudyOptions) -> dict[str, Any]:
         found, segment = _network(run, root, aside, options.place)
     else:
         segment = pixels.learn_pixels(run.arm, run.data, taught, run.seed, options.place.device)
-        found = {"aside": _dices(segment, aside)}
+        found = {"aside": dice_by_image(segment, aside)}
     if options.phase == "score":
         found["scores"] = _scores(segment, to_score, distances=run.plan.distances)
     spent = {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu}
@@ -206,7 +206,7 @@ def _network(
     for learnt in steps:
         last = learnt
         if aside:
-            dices = _dices(reader.segment(learnt.averaged), aside)
+            dices = dice_by_image(reader.segment(learnt.averaged), aside)
             curve.append([learnt.images_seen, mean_of(list(dices.values()))])
     if last is None:
         raise ConfigError(f"{run.case} did not learn anything; its row needs images > 0")
@@ -220,9 +220,9 @@ def _network(
 def _extras(run: Run, reader: Reader, last: Learnt, aside: Sequence[Pair]) -> dict[str, Any]:
     found = {}
     if "raw" in run.plan.extras:
-        found["aside_raw"] = _dices(reader.segment(last.raw), aside)
+        found["aside_raw"] = dice_by_image(reader.segment(last.raw), aside)
     if "flips" in run.plan.extras:
-        found["aside_flips"] = _dices(reader.segment(last.averaged, flips=True), aside)
+        found["aside_flips"] = dice_by_image(reader.segment(last.averaged, flips=True), aside)
     return found
 
 
@@ -255,7 +255,7 @@ def _self_train(
         yield learnt._replace(images_seen=learnt.images_seen + half)
 
 
-def _dices(segment: Segment, pairs: Sequence[Pair]) -> dict[str, float]:
+def dice_by_image(segment: Segment, pairs: Sequence[Pair]) -> dict[str, float]:
     """Pixel Dice by image; images without a truth are left out."""
     found = {}
     for pair in pairs:
