@@ -293,6 +293,11 @@ def from_to(old: float, new: float) -> str:
     return f"{old:.{digits}f} → {new:.{digits}f}"
 
 
+def _elsewhere(kept: tuple[float, float, float] | None) -> str:
+    """Corrections are often unlike other tissue: what is gained there may be lost elsewhere."""
+    return "" if kept else " Nothing else was compared; look at other places, too."
+
+
 def _sentence(
     decision: Decision,
     value: tuple[float, float],
@@ -305,7 +310,7 @@ def _sentence(
     if decision == "too_little":
         return _too_little(blocks, f"{aside}{known}")
     if decision == "better":
-        return f"Better: {aside}{known}."
+        return f"Better: {aside}{known}.{_elsewhere(kept)}"
     if problem == "gains":
         few = " That is less than a point." if value[1] > value[0] else ""
         return f"Not better: {aside}{known}.{few} The old model stays; more corrections would help."
@@ -347,7 +352,7 @@ def _sentence_of_new_classes(
             "Correct a few more places, or decide by the picture."
         )
     if decision == "better":
-        return f"Better: {aside}{known}."
+        return f"Better: {aside}{known}.{_elsewhere(kept)}"
     missed = [name for name, dice in found.items() if dice < FOUND]
     why = f"draw more {' and '.join(missed)}" if missed else "more corrections would help"
     return f"Not better: {aside}{known}. The old model stays; {why}."

@@ -51,6 +51,14 @@ def test_an_absent_class_is_left_out_of_the_mean() -> None:
     assert result.mean_dice() == 1.0
 
 
+def test_better_says_if_nothing_else_was_compared() -> None:
+    old, new, none = counts(0, 0.2), counts(0, 0.05), Counts.join([], 1)
+    alone = judge(old, new, none, none, NAMES)
+    assert alone.accepted
+    assert "Nothing else was compared" in alone.sentence
+    assert "Nothing else" not in judge(old, new, counts(1, 0.1), counts(1, 0.1), NAMES).sentence
+
+
 def test_better_is_accepted() -> None:
     verdict = judge(counts(0, 0.2), counts(0, 0.05), counts(1, 0.1), counts(1, 0.1), NAMES)
     assert verdict.decision == "better"
