@@ -9,57 +9,35 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
-import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
 from official import SAMPLE, VIEW, OfficialProcess
+from predict import Case, in_turns, measured_profile, precisions, rows_of
 from report import Row, arguments, finish, has_screen
 
 from napari_genselfdiff.prediction.profile import Profile, available_cores
+from napari_genselfdiff.registry.registry import Registry
 
 WAIT_S = 120
 
 
-def drawn_rows(official: OfficialProcess, profiles: dict[str, Profile], rounds: int) -> list[Row]:
+def drawn_rows(
+    official: OfficialProcess, profiles: dict[str, Profile], rounds: int, folder: Path
+) -> Iterator[Row]:
     """Seconds from the key to the drawn labels by precision, and how often faster that is."""
-    times: dict[str, list[float]] = {name: [] for name in profiles}
-    ratios: dict[str, list[float]] = {name: [] for name in profiles}
-    with tempfile.TemporaryDirectory(prefix="gsd-drawn-") as folder:
-        home = os.environ.get("GENSELFDIFF_HOME")
-        os.environ["GENSELFDIFF_HOME"] = str(Path(folder) / "home")
-        window = _Window(Path(folder))
-        try:
-            for profile in profiles.values():  # starts the worker, and lays out its weights
-                window.seconds(profile)
-            for _ in range(rounds):
-                theirs = official.seconds("region", available_cores())
-                for name, profile in profiles.items():
-                    times[name].append(window.seconds(profile))
-                    ratios[name].append(theirs / times[name][-1])
-        finally:
-            window.close()
-            os.environ.pop("GENSELFDIFF_HOME")
-            if home is not None:
-                os.environ["GENSELFDIFF_HOME"] = home
-    said = f"official region; a view of {window.view}"
-    return [
-        Row(
-            f"view_{name}_drawn",
-            statistics.median(values),
-            "s",
-            statistics.median(ratios[name]),
-            said,
-            rounds,
-            min(values),
-            max(values),
-        )
-        for name, values in times.items()
-    ]
+    window = _Window(folder)
+    print(f"a view of {window.view}", flush=True)
+    cases: dict[str, Case] = {"official": partial(official.seconds, "region", available_cores())}
+    cases |= {f"view_{name}_drawn": partial(window.seconds, p) for name, p in profiles.items()}
+    try:
+        yield from rows_of(in_turns(cases, rounds), "s", "region")
+    finally:
+        window.close()
 
 
 class _Window:
@@ -129,17 +107,15 @@ class _Window:
 
 
 def main() -> None:
-    from predict import measured_profile, precisions
-
-    from napari_genselfdiff.registry.registry import Registry
-
     asked = arguments(__doc__.splitlines()[0])
     if not has_screen():
         raise SystemExit("no screen; run under xvfb-run")
     segmenter = Registry().resolve("default").load()
     profiles = {name: measured_profile(name, segmenter) for name in precisions()}
-    with OfficialProcess() as official:
-        finish("drawn", drawn_rows(official, profiles, 3 if asked.quick else 8), asked.json)
+    with OfficialProcess() as official, tempfile.TemporaryDirectory(prefix="gsd-drawn-") as name:
+        os.environ["GENSELFDIFF_HOME"] = str(Path(name) / "home")
+        rows = list(drawn_rows(official, profiles, 3 if asked.quick else 8, Path(name)))
+    finish("drawn", rows, asked.json)
 
 
 if __name__ == "__main__":

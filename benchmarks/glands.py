@@ -88,17 +88,22 @@ class Images:
 
     def answers(self, model: Model, pairs: Sequence[Pair]) -> list[NDArray[np.bool_]]:
         """Where a model sees glands on whole images."""
-        segmenter, found = model.load(), []
-        for pair in pairs:
-            image, _ = read_pair(pair)
-            found.append(segment_picture(image, MPP, model, segmenter, self.profile).classes > 0)
-        return found
+        return [answer for answer, _ in self._beside_truth(model, pairs)]
 
     def dice(self, model: Model) -> float:
         """Mean Dice on the images that are only scored, 0-1."""
         pairs = [self.pairs[name] for name in self.scored]
-        truths = [read_pair(pair)[1].labels > 0 for pair in pairs]
-        return float(np.mean([*map(dice, self.answers(model, pairs), truths)]))
+        return float(np.mean([dice(*both) for both in self._beside_truth(model, pairs)]))
+
+    def _beside_truth(
+        self, model: Model, pairs: Sequence[Pair]
+    ) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+        """Where a model sees glands on each image, and where they are."""
+        segmenter = model.load()
+        for pair in pairs:
+            image, mask = read_pair(pair)
+            answer = segment_picture(image, MPP, model, segmenter, self.profile)
+            yield answer.classes > 0, mask.labels > 0
 
 
 def one_run(count: int, seed: int, settings: Values) -> Values:
