@@ -67,19 +67,13 @@ class _Window:
 
     def seconds(self, profile: Profile) -> float:
         """Predict the view anew; seconds until its labels were drawn."""
-        from qtpy.QtCore import QEventLoop
-        from qtpy.QtWidgets import QApplication
-
         predicting = self.session.predicting
         self.session.profile = profile
         self._forget_tiles()
         self.hand.rest(1.5)  # the view rests; drawing and reading have come to their end
         start = time.perf_counter()
         self.hand.key("P")
-        while predicting.activity is not None:
-            QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
-            if time.perf_counter() - start > WAIT_S:
-                raise SystemExit(f"no labels after {WAIT_S} s: {self.session.status.text}")
+        self.hand.until(lambda: predicting.activity is None, "Predict", WAIT_S)
         self._draw()
         return time.perf_counter() - start
 
@@ -101,8 +95,7 @@ class _Window:
         drawn: list[object] = []
         canvas.events.draw.connect(drawn.append)
         canvas.update()
-        while not drawn:
-            self.hand.rest(0)
+        self.hand.until(lambda: bool(drawn), "drawing", WAIT_S)
         canvas.events.draw.disconnect(drawn.append)
 
 

@@ -28,6 +28,7 @@ from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.corrections import CorrectionTile
 from napari_genselfdiff.learning.first import FIRST, write_untrained
 from napari_genselfdiff.learning.recipe import data_root
+from napari_genselfdiff.learning.refine import RefineResult
 from napari_genselfdiff.learning.refine_config import RefineConfig
 from napari_genselfdiff.learning.simulation import refine_once
 from napari_genselfdiff.learning.sources import read_list
@@ -111,9 +112,7 @@ def one_run(count: int, seed: int, settings: Values) -> Values:
     images, rng = Images(settings), np.random.default_rng([seed, count])
     tiles = [dense_tile(pair, rng) for pair in images.chosen(count, rng)]
     with tempfile.TemporaryDirectory(prefix="gsd-glands-") as folder:
-        start = write_untrained(Path(folder) / "start", GLANDS, bundled_backbone(), seed=seed)
-        config = replace(FIRST, budget_s=settings["budget_s"], seed=seed)
-        result = refine_once(start, start, tiles, images.profile, config, Path(folder) / "made")
+        result = first_refine(images, tiles, seed, settings["budget_s"], Path(folder))
         found = images.dice(read_model(result.model))
     return {
         "dice": found,
@@ -131,9 +130,7 @@ def worst_run(seed: int, settings: Values) -> Values:
     tiles = [dense_tile(pair, rng) for pair in pairs[:FIRST_TILES]]
     with tempfile.TemporaryDirectory(prefix="gsd-glands-") as name:
         folder = Path(name)
-        start = write_untrained(folder / "start", GLANDS, bundled_backbone(), seed=seed)
-        config = replace(FIRST, budget_s=settings["budget_s"], seed=seed)
-        made = refine_once(start, start, tiles, images.profile, config, folder / "first")
+        made = first_refine(images, tiles, seed, settings["budget_s"], folder)
         first = read_model(made.model)
         more = pairs[FIRST_TILES:]
         seen = zip(more, images.answers(first, more), strict=True)
@@ -149,6 +146,15 @@ def worst_run(seed: int, settings: Values) -> Values:
         "decision": result.verdict.decision,
         "aside": [result.verdict.old, result.verdict.new],
     }
+
+
+def first_refine(
+    images: Images, tiles: Sequence[CorrectionTile], seed: int, budget_s: float, folder: Path
+) -> RefineResult:
+    """Make the first model of the task from the diffusion backbone, as the button does."""
+    start = write_untrained(folder / "start", GLANDS, bundled_backbone(), seed=seed)
+    config = replace(FIRST, budget_s=budget_s, seed=seed)
+    return refine_once(start, start, tiles, images.profile, config, folder / "first")
 
 
 def dense_tile(
