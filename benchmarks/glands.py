@@ -4,7 +4,8 @@ GlaS: the whole truth of one 256-pixel tile of each of a few training images, wh
 gland (the dense user); Refine makes the first model of the task from the diffusion backbone.
 Pixel Dice on whole other images: ten of the training list, or with ``--list glas_testA`` the test
 images, which are to be scored once. With ``--worst``, a user who goes on: three such tiles, then
-the places where the model made of them is most wrong, on five more images, and Refine once more.
+the places where the model made of them is most wrong, on five more images, and Refine once more,
+with and without other places of these images at hand.
 Needs the data folder (GENSELFDIFF_DATA).
 """
 
@@ -26,6 +27,7 @@ from napari_genselfdiff.engine.heap import keep_freed_memory
 from napari_genselfdiff.evaluation.folders import Pair, pair_folders, read_pair
 from napari_genselfdiff.evaluation.metrics import dice
 from napari_genselfdiff.learning.corrections import CorrectionTile
+from napari_genselfdiff.learning.elsewhere import CorrectedSlide
 from napari_genselfdiff.learning.first import FIRST, write_untrained
 from napari_genselfdiff.learning.recipe import data_root
 from napari_genselfdiff.learning.refine import RefineResult
@@ -36,13 +38,14 @@ from napari_genselfdiff.prediction.picture import segment_picture
 from napari_genselfdiff.prediction.profile import default_profile
 from napari_genselfdiff.registry.folder import Model, read_model
 from napari_genselfdiff.registry.registry import bundled_backbone
+from napari_genselfdiff.slides.geometry import Region
 
 MPP = 0.62
 SIDE = 256
 TRIES = 20  # random places of an image, of which the one with most nearly half gland is drawn
 ASIDE = 10  # training images that are only scored
 FIRST_TILES, ALL_TILES = 3, 8  # of the user who goes on
-WORST = "worst"
+WORST, ALONE = "worst", "alone"  # with other places of the slides, and without
 
 
 def main() -> None:
@@ -110,7 +113,7 @@ class Images:
 def one_run(count: int, seed: int, settings: Values) -> Values:
     """Make a model of some tiles, and score it on whole images; Dice 0-1."""
     images, rng = Images(settings), np.random.default_rng([seed, count])
-    tiles = [dense_tile(pair, rng) for pair in images.chosen(count, rng)]
+    tiles = [drawn(pair, place(pair, rng)) for pair in images.chosen(count, rng)]
     with tempfile.TemporaryDirectory(prefix="gsd-glands-") as folder:
         result = first_refine(images, tiles, seed, settings["budget_s"], Path(folder))
         found = images.dice(read_model(result.model))
@@ -127,25 +130,31 @@ def worst_run(seed: int, settings: Values) -> Values:
     """Three tiles, then the worst places of five more images; Dice after each, 0-1."""
     images, rng = Images(settings), np.random.default_rng([seed, ALL_TILES])
     pairs = images.chosen(ALL_TILES, rng)
-    tiles = [dense_tile(pair, rng) for pair in pairs[:FIRST_TILES]]
+    tiles = [drawn(pair, place(pair, rng)) for pair in pairs[:FIRST_TILES]]
     with tempfile.TemporaryDirectory(prefix="gsd-glands-") as name:
         folder = Path(name)
         made = first_refine(images, tiles, seed, settings["budget_s"], folder)
         first = read_model(made.model)
         more = pairs[FIRST_TILES:]
         seen = zip(more, images.answers(first, more), strict=True)
-        tiles = [dense_tile(pair, rng, answer) for pair, answer in seen]
+        places = [place(pair, rng, answer) for pair, answer in seen]
+        tiles = [drawn(pair, at) for pair, at in zip(more, places, strict=True)]
+        slides = [CorrectedSlide(p.image, MPP, [at]) for p, at in zip(more, places, strict=True)]
         config = RefineConfig(budget_s=settings["budget_s"] / 2, seed=seed)  # as the button does
-        result = refine_once(first, first, tiles, images.profile, config, folder / "second")
-        new = images.dice(read_model(result.model))
         before = images.dice(first)
-    return {
-        "before": before,
-        "new": new,
-        "in_use": before if result.verdict.decision == "not_better" else new,
-        "decision": result.verdict.decision,
-        "aside": [result.verdict.old, result.verdict.new],
-    }
+        found: Values = {"before": before}
+        for kind, given in ((WORST, slides), (ALONE, [])):
+            out = folder / kind
+            result = refine_once(first, first, tiles, images.profile, config, out, given)
+            verdict, new = result.verdict, images.dice(read_model(result.model))
+            found[kind] = {
+                "new": new,
+                "in_use": before if verdict.decision == "not_better" else new,
+                "decision": verdict.decision,
+                "aside": [verdict.old, verdict.new],
+                "elsewhere": verdict.elsewhere,
+            }
+    return found
 
 
 def first_refine(
@@ -157,11 +166,9 @@ def first_refine(
     return refine_once(start, start, tiles, images.profile, config, folder / "first")
 
 
-def dense_tile(
-    pair: Pair, rng: np.random.Generator, answer: NDArray[np.bool_] | None = None
-) -> CorrectionTile:
-    """A place of about half gland, or where an answer is most wrong, all of it drawn."""
-    image, mask = read_pair(pair)
+def place(pair: Pair, rng: np.random.Generator, answer: NDArray[np.bool_] | None = None) -> Region:
+    """A place of about half gland, or where an answer is most wrong."""
+    _, mask = read_pair(pair)
     height, width = mask.labels.shape
     places = [
         (int(rng.integers(height - SIDE)), int(rng.integers(width - SIDE))) for _ in range(TRIES)
@@ -169,10 +176,16 @@ def dense_tile(
 
     truth = mask.labels > 0
     y, x = min(places, key=_half_gland(truth) if answer is None else _most_wrong(answer != truth))
-    cut = slice(y, y + SIDE), slice(x, x + SIDE)
-    ids = mask.labels[cut].astype(np.uint32)
-    drawn = np.full(ids.shape, HUMAN, np.uint8)
-    return CorrectionTile(image[cut], (ids > 0).astype(np.uint8), ids, drawn, MPP, pair.name)
+    return Region(y, x, SIDE, SIDE)
+
+
+def drawn(pair: Pair, at: Region) -> CorrectionTile:
+    """All of a place drawn."""
+    image, mask = read_pair(pair)
+    ids = mask.labels[at.slices].astype(np.uint32)
+    by_hand = np.full(ids.shape, HUMAN, np.uint8)
+    classes = (ids > 0).astype(np.uint8)
+    return CorrectionTile(image[at.slices], classes, ids, by_hand, MPP, pair.name)
 
 
 def _half_gland(truth: NDArray[np.bool_]) -> Callable[[tuple[int, int]], float]:
@@ -205,13 +218,15 @@ def worst_rows(runs: list[Values]) -> Iterator[Row]:
     """Dice after three tiles, and after the worst places of five more images."""
     if not runs:
         return
-    taken = sum(run["decision"] == "better" for run in runs)
     yield points("glands_dice_3_tiles_before_worst", np.array([run["before"] for run in runs]))
-    said = f"in use after the comparison; {taken} found better"
-    in_use = np.array([run["in_use"] for run in runs])
-    yield points("glands_dice_3_and_5_worst_tiles", in_use, said)
-    change = np.array([run["in_use"] - run["before"] for run in runs])
-    yield points("glands_gain_5_worst_tiles", change, f"worst {100 * change.min():.1f}")
+    for kind, suffix in ((WORST, ""), (ALONE, "_alone")):
+        taken = sum(run[kind]["decision"] == "better" for run in runs)
+        said = f"in use after the comparison; {taken} found better"
+        in_use = np.array([run[kind]["in_use"] for run in runs])
+        yield points(f"glands_dice_3_and_5_worst_tiles{suffix}", in_use, said)
+        change = np.array([run[kind]["in_use"] - run["before"] for run in runs])
+        worst = f"worst {100 * change.min():.1f}"
+        yield points(f"glands_gain_5_worst_tiles{suffix}", change, worst)
 
 
 if __name__ == "__main__":

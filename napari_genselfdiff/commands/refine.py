@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.annotation.store import AnnotationStore
     from napari_genselfdiff.learning.bundle import Bundle
     from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.learning.elsewhere import CorrectedSlide
     from napari_genselfdiff.learning.lesson import Asked
     from napari_genselfdiff.learning.refine import RefineRequest, RefineResult
     from napari_genselfdiff.learning.refine_config import RefineConfig
@@ -94,6 +95,7 @@ def refine(
             given_to = RefineRequest(
                 base.path, registry.base(base).path, tiles, partial, out.name, config, asked
             )
+            given_to = replace(given_to, slides=corrected(given, base, mpp))
             result = _refine(given_to, profile)
     result = replace(result, model=out)
     if report is not None:
@@ -172,6 +174,17 @@ def collect(
         if model.card.task.name in store.tasks
         for tile in collect_tiles(slide, store, model.card)
     ]
+
+
+def corrected(
+    pairs: Sequence[tuple[Path, Path]], model: Model, mpp: float | None
+) -> list[CorrectedSlide]:
+    """Slides, and where on them somebody looked, for the task of a model."""
+    from napari_genselfdiff.learning.elsewhere import corrected_slide
+
+    name = model.card.task.name
+    found = opened(pairs, mpp)
+    return [corrected_slide(slide, store, name) for slide, store in found if name in store.tasks]
 
 
 def asked_in(pairs: Sequence[tuple[Path, Path]], model: Model) -> Asked:

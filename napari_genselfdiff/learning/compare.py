@@ -76,7 +76,10 @@ def compare(
         right = _right(answers_old, answers_new, tiles, held, index)
         classes = Classes(names, fresh=lesson.fresh)
         by = Changed(gained[0], gained[1], right)
-        verdict = judge(old, new, known_before, kept_new, classes, by=by, seed=seed)
+        alike = on_known(after, lesson.elsewhere, index).mean_dice() if lesson.elsewhere else None
+        verdict = judge(
+            old, new, known_before, kept_new, classes, by=by, elsewhere=alike, seed=seed
+        )
     verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
     return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from napari_genselfdiff.learning import verdict_words as words
 from napari_genselfdiff.learning.holdout import BLOCK, block_ids
 
 if TYPE_CHECKING:
@@ -14,15 +15,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Decision = Literal["better", "not_better", "too_little"]
-Problem = Literal["", "gains", "chance", "spoils", "forgets"]  # it gains too little, and so on
+    from napari_genselfdiff.learning.verdict_words import Decision, Problem
 
 ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
+LEAST_LIKENESS = 0.8  # Dice with the sure answers of the model in use, where nobody looked
 FEWEST_BLOCKS = 3
 LEAST_GAIN = 0.01  # Dice on what was corrected by hand; less is as good as chance
 LEAST_AGREEMENT = 0.2  # kappa with corrections that nothing accepted stands beside
 SURE_GAIN = 0.05  # Dice from which less agreement than that will do
-FOUND = 0.1  # Dice from which a new class counts as found at all
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ class Verdict:
     ``classes`` maps class names to (old, new); ``interval`` is that of the gain on corrections
     kept aside; ``keep`` is (old, new, lower bound of the change) on the keep-working set. ``right``
     has the shares (old, new) of pixels kept aside that are answered as the person said, apart for
-    what was ``corrected`` by hand and what was ``accepted``.
+    what was ``corrected`` by hand and what was ``accepted``. ``elsewhere`` is the Dice with the
+    sure answers of the model in use in places that nobody looked at, None if there are none.
     """
 
     decision: Decision
@@ -120,6 +121,7 @@ class Verdict:
     keep: tuple[float, float, float] | None
     blocks: int
     right: dict[str, tuple[float, float]] = field(default_factory=dict)
+    elsewhere: float | None = None
 
     @property
     def accepted(self) -> bool:
@@ -158,6 +160,7 @@ def judge(
     classes: Classes,
     *,
     by: Changed | None = None,
+    elsewhere: float | None = None,
     seed: int = 0,
 ) -> Verdict:
     """Compare two models on the same held-out blocks and the same keep-working blocks.
@@ -172,6 +175,9 @@ def judge(
     Fresh classes were absent before. Where there are any, each has to be found with a Dice of
     :data:`FOUND`, and that of the others may not fall by more than a point; old and new value
     and interval are those of the others.
+
+    ``elsewhere``, as in :class:`Verdict`, has to be :data:`LEAST_LIKENESS`: a few corrections are
+    no reason to call half a slide something else.
     """
     names, fresh = list(classes.names), classes.fresh
     by_class = _by_class(old, new, names)
@@ -188,25 +194,34 @@ def judge(
     gains = change_interval(*judged, seed)
     value = (judged[0].mean_dice(), judged[1].mean_dice())
     is_more = value[1] - value[0] > least if least else value[1] > value[0]
-    problem: Problem = ""
-    if not is_more:
-        problem = "gains"
-    elif by is not None and by.is_chance and value[1] - value[0] < SURE_GAIN:
-        problem = "chance"
-    elif by is not None and by.net <= 0:
-        problem = "spoils"
-    elif kept is not None and kept[2] <= -ALLOWED_LOSS:
-        problem = "forgets"
+    problem: Problem = "" if is_more else "gains"
+    if not problem and by is not None:
+        problem = _unlike_corrections(by, value[1] - value[0])
+    if not problem:
+        problem = _unlike_before(kept, elsewhere)
     decision: Decision = "better"
     if blocks < FEWEST_BLOCKS or unseen:
         decision = "too_little"
-    elif problem or any(dice < FOUND for dice in found.values()):
+    elif problem or any(dice < words.FOUND for dice in found.values()):
         decision = "not_better"
+    beside = words.Others(kept, elsewhere)
     if fresh:
-        sentence = _sentence_of_new_classes(decision, value, kept, found, unseen)
+        sentence = words.sentence_of_new_classes(decision, value, beside, found, unseen)
     else:
-        sentence = _sentence(decision, value, kept, blocks, problem)
-    return Verdict(decision, sentence, *value, gains, by_class, kept, blocks)
+        sentence = words.sentence(decision, value, beside, blocks, problem)
+    return Verdict(decision, sentence, *value, gains, by_class, kept, blocks, elsewhere=elsewhere)
+
+
+def _unlike_corrections(by: Changed, gain: float) -> Problem:
+    if by.is_chance and gain < SURE_GAIN:
+        return "chance"
+    return "spoils" if by.net <= 0 else ""
+
+
+def _unlike_before(kept: tuple[float, float, float] | None, elsewhere: float | None) -> Problem:
+    if kept is not None and kept[2] <= -ALLOWED_LOSS:
+        return "forgets"
+    return "strays" if elsewhere is not None and elsewhere < LEAST_LIKENESS else ""
 
 
 def best_constant(
@@ -237,7 +252,7 @@ def judge_first(
     sentence = f"A first model: {aside} ({value[0]:.2f} if it called everything the same)."
     if blocks < FEWEST_BLOCKS:
         decision = "too_little"
-        sentence = _too_little(blocks, aside)
+        sentence = words.too_little(blocks, aside)
     elif value[1] <= value[0]:
         decision = "not_better"
         sentence = (
@@ -252,13 +267,6 @@ def _by_class(old: Counts, new: Counts, names: Sequence[str]) -> dict[str, tuple
     return {
         name: (float(a), float(b)) for name, a, b in zip(names, old.dice(), new.dice(), strict=True)
     }
-
-
-def _too_little(blocks: int, found: str) -> str:
-    return (
-        f"Too little to judge: only {blocks} places could be kept aside ({found}). "
-        "Correct a few more places, or decide by the picture."
-    )
 
 
 def _keep_change(
@@ -285,74 +293,3 @@ def change_interval(old: Counts, new: Counts, seed: int, rounds: int = 1000) -> 
     changes = [new.mean_dice(draw) - old.mean_dice(draw) for draw in draws]
     low, high = np.quantile(changes, [0.025, 0.975])
     return float(low), float(high)
-
-
-def from_to(old: float, new: float) -> str:
-    """Two Dice values with as many digits as tell them apart: "0.65 → 0.71", "0.645 → 0.650"."""
-    digits = 2 if f"{old:.2f}" != f"{new:.2f}" else 3
-    return f"{old:.{digits}f} → {new:.{digits}f}"
-
-
-def _elsewhere(kept: tuple[float, float, float] | None) -> str:
-    """Corrections are often unlike other tissue: what is gained there may be lost elsewhere."""
-    return "" if kept else " Nothing else was compared; look at other places, too."
-
-
-def _sentence(
-    decision: Decision,
-    value: tuple[float, float],
-    kept: tuple[float, float, float] | None,
-    blocks: int,
-    problem: Problem,
-) -> str:
-    aside = f"on corrections kept aside, Dice {from_to(*value)}"
-    known = "" if kept is None else f"; on tissue it knew before, {from_to(*kept[:2])}"
-    if decision == "too_little":
-        return _too_little(blocks, f"{aside}{known}")
-    if decision == "better":
-        return f"Better: {aside}{known}.{_elsewhere(kept)}"
-    if problem == "gains":
-        few = " That is less than a point." if value[1] > value[0] else ""
-        return f"Not better: {aside}{known}.{few} The old model stays; more corrections would help."
-    if problem == "chance":
-        return (
-            f"Not better: {aside}{known}, but it agrees with the corrections hardly better than "
-            "chance. Do they lie on what they name? The old model stays."
-        )
-    if problem == "spoils":
-        return (
-            f"Not better: {aside}, but as much of what you accepted gets wrong{known}. The old "
-            "model stays; more corrections would help."
-        )
-    return (
-        f"Not better: {aside}, but it forgets{known}. The old model stays; corrections that are "
-        "more alike, or a longer refine, would help."
-    )
-
-
-def _sentence_of_new_classes(
-    decision: Decision,
-    others: tuple[float, float],
-    kept: tuple[float, float, float] | None,
-    found: Mapping[str, float],
-    unseen: Sequence[str],
-) -> str:
-    """The verdict where there are classes the model in use does not know, with their Dice."""
-    told = " and ".join(f"{name} {dice:.2f} (absent before)" for name, dice in found.items())
-    aside = f"on corrections kept aside, Dice of {told}; of the others {from_to(*others)}"
-    known = "" if kept is None else f"; on tissue it knew before, {from_to(*kept[:2])}"
-    if unseen:
-        return (
-            f"Too little to judge: {' and '.join(unseen)} could not be kept aside anywhere "
-            f"({aside}{known}). Draw a few more in other places, or decide by the picture."
-        )
-    if decision == "too_little":
-        return (
-            f"Too little to judge: too few places could be kept aside ({aside}{known}). "
-            "Correct a few more places, or decide by the picture."
-        )
-    if decision == "better":
-        return f"Better: {aside}{known}.{_elsewhere(kept)}"
-    missed = [name for name, dice in found.items() if dice < FOUND]
-    why = f"draw more {' and '.join(missed)}" if missed else "more corrections would help"
-    return f"Not better: {aside}{known}. The old model stays; {why}."

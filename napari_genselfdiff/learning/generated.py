@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
-from napari_genselfdiff.annotation.window import ACCEPTED
 from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.corrections import CorrectionTile, class_values
+from napari_genselfdiff.learning.answered import Picture, answered
 from napari_genselfdiff.learning.objectives import Denoising
-from napari_genselfdiff.learning.scoring import classify
 from napari_genselfdiff.registry.files import write_whole
 from napari_genselfdiff.registry.folder import read_backbone
 from napari_genselfdiff.registry.home import cache_home
@@ -27,6 +25,7 @@ from napari_genselfdiff.registry.registry import bundled_backbone
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from napari_genselfdiff.learning.corrections import CorrectionTile
     from napari_genselfdiff.registry.folder import Backbone, Model
 
 COUNT: Final = 24
@@ -83,28 +82,7 @@ def generated_images(
 
 def labelled(images: NDArray[np.uint8], model: Model) -> list[CorrectionTile]:
     """Images with what a model says of them as the truth, at the middle of its µm/px range."""
-    segmenter, values = model.load(), class_values(model.card.task)
     low, high = model.card.mpp_range
-    tiles = []
-    for number, image in enumerate(images):
-        classes = values[classify(segmenter, image)]
-        tiles.append(
-            CorrectionTile(
-                image,
-                classes,
-                _numbered(classes) if model.card.task.kind == "objects" else None,
-                np.full(classes.shape, ACCEPTED, np.uint8),
-                (low * high) ** 0.5,
-                f"generated:{number}",
-            )
-        )
-    return tiles
-
-
-def _numbered(classes: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Connected patches of one class as objects."""
-    from skimage.measure import label
-
-    # type: scikit-image has no types
-    found = label(classes, connectivity=1)  # type: ignore[no-untyped-call]
-    return np.asarray(found, np.uint32)
+    mpp = (low * high) ** 0.5
+    drawn = (Picture(image, mpp, f"generated:{number}") for number, image in enumerate(images))
+    return answered(drawn, model.load(), model.card.task)

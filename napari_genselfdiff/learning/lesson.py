@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from napari_genselfdiff.errors import ConfigError
+from napari_genselfdiff.learning.answered import answered
 from napari_genselfdiff.learning.corrections import (
     class_index,
     class_values,
@@ -14,6 +15,7 @@ from napari_genselfdiff.learning.corrections import (
     relabelled,
     without,
 )
+from napari_genselfdiff.learning.elsewhere import read_elsewhere
 from napari_genselfdiff.learning.first import is_untrained
 from napari_genselfdiff.learning.generated import generated_tiles
 from napari_genselfdiff.learning.growing import (
@@ -25,6 +27,7 @@ from napari_genselfdiff.learning.growing import (
     wanted_task,
 )
 from napari_genselfdiff.learning.holdout import hold_out
+from napari_genselfdiff.learning.scoring import as_predicted
 from napari_genselfdiff.registry.folder import read_model
 
 if TYPE_CHECKING:
@@ -36,13 +39,17 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.learning.elsewhere import CorrectedSlide
     from napari_genselfdiff.learning.refine_config import Practice, RefineConfig
+    from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
 
 CORRECTIONS, KEEP, REPLAY, RESERVE = "corrections", "keep", "replay", "reserve"
 
 TUNING_SHARE: Final = 0.15  # of what is not held out for the gate
+_SURE: Final = 0.8  # probability from which an answer is worth keeping
+_ASIDE: Final = 3  # every third place elsewhere is only compared on
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class Lesson:
     ``held`` and ``tuning`` are known pixels of ``tiles``, ``(h, w)`` bool each, that nobody trains
     on: those the gate judges by, and those the share of the way is chosen by. ``rest`` are the
     tiles without ``held``, ``taught`` also without ``tuning``. ``replay``, ``reserve`` and
-    ``keep`` are the base's own tiles: to practise, to choose by, and to be judged by.
+    ``keep`` are the base's own tiles: to practise, to choose by, and to be judged by. A base
+    without any practises on the sure answers of the model in use in other places of the same
+    slides; ``elsewhere`` are more of those, to be compared on (:func:`with_elsewhere`).
 
     ``task`` is what the refined model answers. ``homes`` are the values of its classes that the
     base does not know, each with the value the base calls it by.
@@ -71,6 +80,7 @@ class Lesson:
     task: TaskSpec
     merged: Mapping[int, int]
     homes: Mapping[int, int]
+    elsewhere: Sequence[CorrectionTile] = ()
 
     @property
     def fresh(self) -> list[str]:
@@ -151,6 +161,26 @@ def prepare(
     return Lesson(
         current, base, tiles, held, tuning, rest, taught, replay, reserve, keep, task, merged, homes
     )
+
+
+def with_elsewhere(
+    lesson: Lesson, slides: Sequence[CorrectedSlide], config: RefineConfig, profile: Profile
+) -> Lesson:
+    """The lesson, with what the model in use surely says of other places of the slides.
+
+    Only where the base has no tiles of its own to practise on, and a model is in use at all. What
+    opening and reading slides raises is raised.
+    """
+    card = lesson.current.card
+    if not slides or config.practice != "stored" or lesson.replay or is_untrained(card):
+        return lesson
+    pictures = read_elsewhere(slides, card, seed=config.seed)
+    segmenter = lesson.current.load().to(profile.device)
+    with as_predicted(profile):
+        said = answered(pictures, segmenter, card.task, sure=_SURE)
+    tiles = older(relabelled(said, lesson.merged), lesson.homes)
+    replay = [tile for number, tile in enumerate(tiles, start=1) if number % _ASIDE]
+    return replace(lesson, replay=replay, elsewhere=tiles[_ASIDE - 1 :: _ASIDE])
 
 
 def _own_tiles(base: Model) -> tuple[list[CorrectionTile], list[CorrectionTile]]:

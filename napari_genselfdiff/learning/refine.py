@@ -17,12 +17,12 @@ from napari_genselfdiff.learning.corrections import (
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
-from napari_genselfdiff.learning.gate import ALLOWED_LOSS
-from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare
+from napari_genselfdiff.learning.gate import ALLOWED_LOSS, LEAST_LIKENESS
+from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare, with_elsewhere
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.preview import first_look, objective, with_taught_head
 from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.learning.scoring import as_predicted, on_known
+from napari_genselfdiff.learning.scoring import as_predicted, as_they_say, on_known
 from napari_genselfdiff.registry.folder import with_card, write_model
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.backbone.heads import Segmenter
     from napari_genselfdiff.learning.before_after import BeforeAfter, RefinePreview
+    from napari_genselfdiff.learning.elsewhere import CorrectedSlide
     from napari_genselfdiff.learning.gate import Counts, Verdict
     from napari_genselfdiff.learning.lesson import Asked, Lesson
     from napari_genselfdiff.learning.objectives import Objective
@@ -69,7 +70,8 @@ class RefineRequest:
     ``current`` is the folder of the model in use, ``base`` that of the shipped model its line
     began with: learning starts there, with the corrections of ``current`` and ``tiles``. ``asked``
     is how the task is annotated now; classes drawn that ``current`` does not know become outputs of
-    the refined model.
+    the refined model. ``slides`` are where the
+    new tiles come from: a line without tiles of its own practises in other places there.
     """
 
     current: Path
@@ -79,6 +81,7 @@ class RefineRequest:
     name: str
     config: RefineConfig = field(default_factory=RefineConfig)
     asked: Asked | None = None
+    slides: Sequence[CorrectedSlide] = ()
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def refine(
         started = time.perf_counter()  # drawing it, once per machine, is not part of the budget
     looked = first_look(lesson, config.seed, profile, should_stop=should_stop)
     yield replace(looked.preview, seconds=time.perf_counter() - started)
+    lesson = with_elsewhere(lesson, request.slides, config, profile)
     state, sampler, loop = _begin(lesson, config, profile)
     begun = time.perf_counter()
     judging_s = looked.s_per_pixel * _pixels_to_judge(lesson, len(config.blends)) + _SAVING_S
@@ -209,7 +213,7 @@ def _pixels_to_judge(lesson: Lesson, shares: int) -> float:
     """Pixels of features that take as long as what is between learning and the verdict."""
     tiles, reserve, keep = (
         sum(tile.classes.size for tile in part)
-        for part in (lesson.tiles, lesson.reserve, lesson.keep)
+        for part in (lesson.tiles, lesson.reserve, [*lesson.keep, *lesson.elsewhere])
     )
     # the step is chosen by all shares on the tiles, and by some on what was known before
     chosen = shares * tiles + (1 + _TRIES) * reserve + (1 + _TRIES / 2) * keep
@@ -221,12 +225,15 @@ def _limits(
 ) -> list[Limit]:
     """What may be forgotten: half of what the comparison allows, on the reserve, and that itself.
 
+    Also how far answers elsewhere may be from what they were.
+
     ``known`` are the counts of the model in use on the keep-working tiles.
     """
     reserve = on_known(start, lesson.reserve, index)
     return [
         Limit(lesson.reserve, reserve, ALLOWED_LOSS / 2),
         Limit(lesson.keep, known, ALLOWED_LOSS, seed),
+        Limit(lesson.elsewhere, as_they_say(lesson.elsewhere, index), 1 - LEAST_LIKENESS, seed),
     ]
 
 

@@ -27,10 +27,24 @@ KEEP_BLOCK = 128  # pixels; tissue without corrections is judged in larger piece
 
 def classify(model: Segmenter, image: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Most probable channel of every pixel, ``(H, W)``, 0 = background."""
-    height, width = image.shape[:2]
     with torch.inference_mode():
-        logits = model(whole_input(model, image)).logits[0, :, :height, :width]
-    return np.asarray(logits.argmax(0).cpu().numpy())
+        return np.asarray(_logits(model, image).argmax(0).cpu().numpy())
+
+
+def classify_surely(
+    model: Segmenter, image: NDArray[np.uint8]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Most probable channel of every pixel, as :func:`classify`, and its probability, 0-1."""
+    with torch.inference_mode():
+        logits = _logits(model, image)
+        probability = logits.float().softmax(0).amax(0)
+        return np.asarray(logits.argmax(0).cpu().numpy()), np.asarray(probability.cpu().numpy())
+
+
+def _logits(model: Segmenter, image: NDArray[np.uint8]) -> Tensor:
+    height, width = image.shape[:2]
+    logits: Tensor = model(whole_input(model, image)).logits[0, :, :height, :width]
+    return logits
 
 
 def whole_input(model: Segmenter, image: NDArray[np.uint8]) -> Tensor:
@@ -138,6 +152,12 @@ def score(
         answers = [channels[answer] for answer in answers]
     classes = int(index.max())
     return count(answers, pictures, masks, index, classes, block=block, background=background)
+
+
+def as_they_say(tiles: Sequence[CorrectionTile], index: NDArray[np.int64]) -> Counts:
+    """Counts of an answer that agrees with all that is known of tiles, as :func:`on_known`."""
+    answers, known = [index[tile.classes] for tile in tiles], [tile.known for tile in tiles]
+    return count(answers, tiles, known, index, int(index.max()), block=KEEP_BLOCK)
 
 
 def on_known(

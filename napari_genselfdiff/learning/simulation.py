@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from napari_genselfdiff.evaluation.folders import Mask
     from napari_genselfdiff.learning.corrections import CorrectionTile
+    from napari_genselfdiff.learning.elsewhere import CorrectedSlide
     from napari_genselfdiff.prediction.profile import Profile
     from napari_genselfdiff.registry.card import TaskSpec
     from napari_genselfdiff.registry.folder import Model
@@ -260,9 +261,10 @@ def refine_once(
     profile: Profile,
     config: RefineConfig,
     out: Path,
+    slides: Sequence[CorrectedSlide] = (),
 ) -> RefineResult:
     """Refine to the end, without anybody watching."""
-    request = RefineRequest(current.path, base.path, tiles, out, "simulated", config)
+    request = RefineRequest(current.path, base.path, tiles, out, "simulated", config, slides=slides)
     for item in refine(request, profile):
         if isinstance(item, RefineResult):
             return item

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_genselfdiff.engine.job import Job
-    from napari_genselfdiff.learning.gate import Decision
     from napari_genselfdiff.learning.refine import RefineProgress, RefineResult
     from napari_genselfdiff.learning.refine_config import RefineConfig
+    from napari_genselfdiff.learning.verdict_words import Decision
     from napari_genselfdiff.registry.folder import Backbone, Model
     from napari_genselfdiff.registry.unfinished import Scratch
     from napari_genselfdiff.session.events import Tone
@@ -133,6 +133,7 @@ class Refining:
     def start(self) -> None:
         """Learn from everything checked on this slide; one can go on working meanwhile."""
         from napari_genselfdiff.learning.corrections import collect_tiles
+        from napari_genselfdiff.learning.elsewhere import corrected_slide
         from napari_genselfdiff.learning.lesson import Asked
         from napari_genselfdiff.learning.refine import RefineRequest
         from napari_genselfdiff.learning.refine_config import RefineConfig
@@ -163,6 +164,7 @@ class Refining:
             name=session.registry.new_name(wanted),
             config=config,
             asked=Asked(session.task, store.merged_values(session.task.name)),
+            slides=[corrected_slide(slide, store, start.card.task.name, tile=TILE)],
         )
         job = session.engine.refine(request, session.profile)
         self._running = _Running(job, model, scratch)

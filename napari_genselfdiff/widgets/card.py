@@ -8,7 +8,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_genselfdiff.learning.gate import from_to
+from napari_genselfdiff.learning.verdict_words import from_to
 from napari_genselfdiff.widgets.comparison import Comparison
 from napari_genselfdiff.widgets.drawing import drawn_over, enlarged, pixmap
 from napari_genselfdiff.widgets.look import GAP, notice, plain_button, row, text, tint
@@ -149,6 +149,8 @@ def numbers(outcome: Outcome) -> str:
         lines.append(f"{places[name]}: {old:.0%} → {new:.0%} of pixels right")
     if verdict.keep is not None:
         lines.append(f"Tissue it knew before: {from_to(*verdict.keep[:2])}")
+    if verdict.elsewhere is not None:
+        lines.append(f"Elsewhere on the slide: Dice {verdict.elsewhere:.2f} with the old answers")
     return "\n".join(lines)
 
 

@@ -10,9 +10,9 @@ from napari_genselfdiff.learning.gate import (
     Counts,
     Verdict,
     count_blocks,
-    from_to,
     judge,
 )
+from napari_genselfdiff.learning.verdict_words import from_to
 
 NAMES = Classes(["Nucleus"])
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from napari_genselfdiff.engine.job import Job
 from napari_genselfdiff.learning.before_after import BeforeAfter
-from napari_genselfdiff.learning.gate import Decision, Verdict
+from napari_genselfdiff.learning.gate import Verdict
 from napari_genselfdiff.learning.refine import RefineResult
+from napari_genselfdiff.learning.verdict_words import Decision
 from napari_genselfdiff.prediction.profile import Profile
 from napari_genselfdiff.prediction.region import RegionDone, TileDone
 from napari_genselfdiff.registry.folder import Model, write_model

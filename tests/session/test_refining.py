@@ -11,8 +11,8 @@ import torch
 from napari_genselfdiff.annotation.tasks import REGIONS
 from napari_genselfdiff.errors import ConfigError, ModelFileError
 from napari_genselfdiff.learning.before_after import RefinePreview
-from napari_genselfdiff.learning.gate import Decision
 from napari_genselfdiff.learning.refine import RefineProgress, RefineRequest
+from napari_genselfdiff.learning.verdict_words import Decision
 from napari_genselfdiff.registry.folder import Model, read_model
 from napari_genselfdiff.session.session import Session
 from napari_genselfdiff.slides.geometry import Region
