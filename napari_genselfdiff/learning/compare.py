@@ -22,6 +22,7 @@ from napari_genselfdiff.learning.scoring import (
     classify,
     count,
     on_known,
+    score,
     share_right,
 )
 
@@ -51,6 +52,8 @@ def compare(
 ) -> tuple[Verdict, BeforeAfter]:
     """Verdict on the candidate, and the held-out place where the two models differ most.
 
+    Where it is refused for what changes elsewhere, the place is one of those.
+
     ``known_before`` are the counts of :func:`known_now`, or None where there is no model in use.
     """
     task, tiles, held = lesson.task, lesson.tiles, lesson.held
@@ -76,11 +79,18 @@ def compare(
         right = _right(answers_old, answers_new, tiles, held, index)
         classes = Classes(names, fresh=lesson.fresh)
         by = Changed(gained[0], gained[1], right)
-        alike = on_known(after, lesson.elsewhere, index).mean_dice() if lesson.elsewhere else None
+        alike = None
+        if others := lesson.elsewhere:
+            known = [tile.known for tile in others]
+            alike = score(after, others, known, index, background=True).likeness()
         verdict = judge(
             old, new, known_before, kept_new, classes, by=by, elsewhere=alike, seed=seed
         )
     verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
+    if verdict.strays:
+        tiles, held = lesson.elsewhere, [tile.known for tile in lesson.elsewhere]
+        answers_old = [index[tile.classes] for tile in tiles]
+        answers_new = [classify(after, tile.image) for tile in tiles]
     return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ALLOWED_LOSS = 0.01  # Dice on tissue the model knew before
 LEAST_LIKENESS = 0.8  # Dice with the sure answers of the model in use, where nobody looked
+HARDLY_ANY = 0.01  # of the pixels
 FEWEST_BLOCKS = 3
 LEAST_GAIN = 0.01  # Dice on what was corrected by hand; less is as good as chance
 LEAST_AGREEMENT = 0.2  # kappa with corrections that nothing accepted stands beside
@@ -65,6 +66,16 @@ class Counts:
         present = (self.predicted + self.true).sum(axis=0) > 0
         return float(self.dice(draw)[present].mean()) if present.any() else 1.0
 
+    def likeness(self) -> float:
+        """Mean Dice over the classes that make up :data:`HARDLY_ANY` of the truth, or more.
+
+        With the background as a class: where the truth is what another model said, it may have
+        found hardly anything else.
+        """
+        counts = self.true.sum(axis=0)
+        there = counts >= max(HARDLY_ANY * counts.sum(), 1)
+        return float(self.dice()[there].mean()) if there.any() else 1.0
+
 
 class Classes(NamedTuple):
     """Names of a task's classes; those with a new meaning, and those the old model lacks."""
@@ -108,8 +119,9 @@ class Verdict:
     ``classes`` maps class names to (old, new); ``interval`` is that of the gain on corrections
     kept aside; ``keep`` is (old, new, lower bound of the change) on the keep-working set. ``right``
     has the shares (old, new) of pixels kept aside that are answered as the person said, apart for
-    what was ``corrected`` by hand and what was ``accepted``. ``elsewhere`` is the Dice with the
-    sure answers of the model in use in places that nobody looked at, None if there are none.
+    what was ``corrected`` by hand and what was ``accepted``. ``elsewhere`` is how like the sure
+    answers of the model in use it answers where nobody looked (:meth:`Counts.likeness`), None if
+    nothing is at hand there.
     """
 
     decision: Decision
@@ -127,6 +139,16 @@ class Verdict:
     def accepted(self) -> bool:
         """Whether the new model may replace the old one by itself."""
         return self.decision == "better"
+
+    @property
+    def strays(self) -> bool:
+        """Whether it is refused although it gains, as too much changes where nobody looked."""
+        return (
+            self.decision == "not_better"
+            and self.new > self.old
+            and self.elsewhere is not None
+            and self.elsewhere < LEAST_LIKENESS
+        )
 
 
 def count_blocks(

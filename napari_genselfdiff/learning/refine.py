@@ -17,12 +17,12 @@ from napari_genselfdiff.learning.corrections import (
 )
 from napari_genselfdiff.learning.data import PatchConfig, PatchSampler
 from napari_genselfdiff.learning.first import first_fields, is_untrained, origin
-from napari_genselfdiff.learning.gate import ALLOWED_LOSS, LEAST_LIKENESS
+from napari_genselfdiff.learning.gate import ALLOWED_LOSS
 from napari_genselfdiff.learning.lesson import CORRECTIONS, prepare, with_elsewhere
 from napari_genselfdiff.learning.loop import LoopConfig, TrainState, train
 from napari_genselfdiff.learning.preview import first_look, objective, with_taught_head
 from napari_genselfdiff.learning.refine_config import RefineConfig
-from napari_genselfdiff.learning.scoring import as_predicted, as_they_say, on_known
+from napari_genselfdiff.learning.scoring import as_predicted, on_known
 from napari_genselfdiff.registry.folder import with_card, write_model
 
 if TYPE_CHECKING:
@@ -211,13 +211,13 @@ def _objective(state: TrainState, lesson: Lesson, config: RefineConfig) -> Objec
 
 def _pixels_to_judge(lesson: Lesson, shares: int) -> float:
     """Pixels of features that take as long as what is between learning and the verdict."""
-    tiles, reserve, keep = (
+    tiles, reserve, keep, elsewhere = (
         sum(tile.classes.size for tile in part)
-        for part in (lesson.tiles, lesson.reserve, [*lesson.keep, *lesson.elsewhere])
+        for part in (lesson.tiles, lesson.reserve, lesson.keep, lesson.elsewhere)
     )
     # the step is chosen by all shares on the tiles, and by some on what was known before
     chosen = shares * tiles + (1 + _TRIES) * reserve + (1 + _TRIES / 2) * keep
-    return _WITH_HEAD * (chosen + 2 * tiles + keep)
+    return _WITH_HEAD * (chosen + 2 * tiles + keep + elsewhere)
 
 
 def _limits(
@@ -225,15 +225,12 @@ def _limits(
 ) -> list[Limit]:
     """What may be forgotten: half of what the comparison allows, on the reserve, and that itself.
 
-    Also how far answers elsewhere may be from what they were.
-
     ``known`` are the counts of the model in use on the keep-working tiles.
     """
     reserve = on_known(start, lesson.reserve, index)
     return [
         Limit(lesson.reserve, reserve, ALLOWED_LOSS / 2),
         Limit(lesson.keep, known, ALLOWED_LOSS, seed),
-        Limit(lesson.elsewhere, as_they_say(lesson.elsewhere, index), 1 - LEAST_LIKENESS, seed),
     ]
 
 

@@ -154,12 +154,6 @@ def score(
     return count(answers, pictures, masks, index, classes, block=block, background=background)
 
 
-def as_they_say(tiles: Sequence[CorrectionTile], index: NDArray[np.int64]) -> Counts:
-    """Counts of an answer that agrees with all that is known of tiles, as :func:`on_known`."""
-    answers, known = [index[tile.classes] for tile in tiles], [tile.known for tile in tiles]
-    return count(answers, tiles, known, index, int(index.max()), block=KEEP_BLOCK)
-
-
 def on_known(
     model: Segmenter,
     tiles: Sequence[CorrectionTile],

@@ -32,7 +32,7 @@ class Others(NamedTuple):
         if self.kept is not None:
             return f"; on tissue it knew before, {from_to(*self.kept[:2])}"
         if self.elsewhere is not None:
-            return f"; elsewhere on the slide, Dice {self.elsewhere:.2f} with the old answers"
+            return f"; elsewhere on the slide, Dice {self.elsewhere:.2f} with the old model"
         return ""
 
     @property

@@ -150,7 +150,7 @@ def numbers(outcome: Outcome) -> str:
     if verdict.keep is not None:
         lines.append(f"Tissue it knew before: {from_to(*verdict.keep[:2])}")
     if verdict.elsewhere is not None:
-        lines.append(f"Elsewhere on the slide: Dice {verdict.elsewhere:.2f} with the old answers")
+        lines.append(f"Elsewhere on the slide: Dice {verdict.elsewhere:.2f} with the old model")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ import typer
 from napari_genselfdiff.annotation.store import HUMAN, AnnotationStore
 from napari_genselfdiff.commands import console, learn
 from napari_genselfdiff.commands.exchange import reopen
-from napari_genselfdiff.learning import first
+from napari_genselfdiff.learning import elsewhere, first
 from napari_genselfdiff.learning.loop import Report
 from napari_genselfdiff.registry.folder import Model, read_backbone, read_model
 from napari_genselfdiff.registry.registry import Registry
@@ -205,8 +205,10 @@ def test_first_model_of_a_task(
     assert json.loads(report.read_text())["parent"] is None
     run("models", "import", out)
     run("models", "use", "cells")
+    monkeypatch.setattr(elsewhere, "SIDE", 64)  # there is room for such places beside the view
     again = run("refine", corrected, "--out", tmp_path / "more", *arguments, *speed)
     assert "refined from cells" in again.stdout
+    assert 0 <= json.loads(report.read_text())["elsewhere"] <= 1
 
 
 def test_stores_are_given_in_the_order_of_the_slides(

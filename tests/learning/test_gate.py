@@ -59,6 +59,31 @@ def test_better_says_if_nothing_else_was_compared() -> None:
     assert "Nothing else" not in judge(old, new, counts(1, 0.1), counts(1, 0.1), NAMES).sentence
 
 
+def test_what_changes_much_where_nobody_looked_is_refused() -> None:
+    old, new, none = counts(0, 0.2), counts(0, 0.05), Counts.join([], 1)
+    little, much = (judge(old, new, none, none, NAMES, elsewhere=x) for x in (0.81, 0.79))
+    assert little.accepted
+    assert not little.strays
+    assert "Dice 0.81 with the old model" in little.sentence
+    assert "Nothing else" not in little.sentence
+    assert much.decision == "not_better"
+    assert much.strays
+    assert "where nobody looked" in much.sentence
+    assert not judge(new, old, none, none, NAMES, elsewhere=0.79).strays  # it gains nothing
+
+
+def test_classes_that_were_hardly_anywhere_do_not_tell_how_alike_answers_are() -> None:
+    """Worked by hand: 5 of 1,000 background pixels become class 1, none of which was there."""
+    old, new = np.zeros((10, 100), np.int64), np.zeros((10, 100), np.int64)
+    new[0, :5] = 1
+    everywhere = np.ones(old.shape, bool)
+    assert count_blocks(new + 1, old + 1, everywhere, 2).likeness() == pytest.approx(1990 / 1995)
+    old[:, :20] = 1  # 200 pixels, of which 5 are still called so
+    found = count_blocks(new + 1, old + 1, everywhere, 2).likeness()
+    assert found == pytest.approx((10 / 205 + 1600 / 1795) / 2)
+    assert Counts.join([], 2).likeness() == 1.0
+
+
 def test_better_is_accepted() -> None:
     verdict = judge(counts(0, 0.2), counts(0, 0.05), counts(1, 0.1), counts(1, 0.1), NAMES)
     assert verdict.decision == "better"

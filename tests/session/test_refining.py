@@ -58,6 +58,10 @@ def test_request_carries_the_checked_tiles_and_the_shipped_model(opened: Opened)
     assert isinstance(request, RefineRequest)
     assert len(request.tiles) == 2
     assert request.tiles[0].known.any()
+    (slide,) = request.slides
+    assert session.slide is not None
+    assert slide.path == session.slide.path
+    assert len(slide.checked) == 2
     assert session.model is not None
     assert request.current == request.base == session.model.path
     assert request.name != "nuclei"
