@@ -87,15 +87,23 @@ def refine(
         first = _untrained(registry, scratch.path / "start", model, task, given)
         base = first or pick_model(model, task)
         read = [read_bundle(path) for path in bundles or []]
-        tiles = _from_bundles(bundles or [], read, base) if read else collect(given, base, mpp)
+        tiles, corrected = collect(given, base, mpp)
+        if read:
+            tiles = _from_bundles(bundles or [], read, base)
         asked = asked_in_bundles(base, read) if read else asked_in(given, base)
         # The folder gets its name with the verdict in it, so that a kill leaves nothing half-made.
         with beside(out) as partial:
             config = _config(base, budget_seconds, practice)
             given_to = RefineRequest(
-                base.path, registry.base(base).path, tiles, partial, out.name, config, asked
+                base.path,
+                registry.base(base).path,
+                tiles,
+                partial,
+                out.name,
+                config,
+                asked,
+                corrected,
             )
-            given_to = replace(given_to, slides=corrected(given, base, mpp))
             result = _refine(given_to, profile)
     result = replace(result, model=out)
     if report is not None:
@@ -164,27 +172,19 @@ def opened(
 
 def collect(
     pairs: Sequence[tuple[Path, Path]], model: Model, mpp: float | None
-) -> list[CorrectionTile]:
-    """Corrected tiles of slides, for the task of a model."""
+) -> tuple[list[CorrectionTile], list[CorrectedSlide]]:
+    """Corrected tiles of slides, and where on which slides they are, for the task of a model."""
     from napari_genselfdiff.learning.corrections import collect_tiles
-
-    return [
-        tile
-        for slide, store in opened(pairs, mpp)
-        if model.card.task.name in store.tasks
-        for tile in collect_tiles(slide, store, model.card)
-    ]
-
-
-def corrected(
-    pairs: Sequence[tuple[Path, Path]], model: Model, mpp: float | None
-) -> list[CorrectedSlide]:
-    """Slides, and where on them somebody looked, for the task of a model."""
     from napari_genselfdiff.learning.elsewhere import corrected_slide
 
     name = model.card.task.name
-    found = opened(pairs, mpp)
-    return [corrected_slide(slide, store, name) for slide, store in found if name in store.tasks]
+    tiles: list[CorrectionTile] = []
+    slides: list[CorrectedSlide] = []
+    for slide, store in opened(pairs, mpp):
+        if name in store.tasks:
+            tiles += collect_tiles(slide, store, model.card)
+            slides.append(corrected_slide(slide, store, name))
+    return tiles, slides
 
 
 def asked_in(pairs: Sequence[tuple[Path, Path]], model: Model) -> Asked:

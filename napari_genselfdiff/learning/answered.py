@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_genselfdiff.registry.card import TaskSpec
 
 
-class Picture(NamedTuple):
+class Unlabelled(NamedTuple):
     """A picture ``(h, w, 3)`` uint8 at ``mpp`` µm/px; ``source`` tells where it is from."""
 
     image: NDArray[np.uint8]
@@ -28,7 +28,7 @@ class Picture(NamedTuple):
 
 
 def answered(
-    pictures: Iterable[Picture], segmenter: Segmenter, task: TaskSpec, *, sure: float = 0.0
+    pictures: Iterable[Unlabelled], segmenter: Segmenter, task: TaskSpec, *, sure: float = 0.0
 ) -> list[CorrectionTile]:
     """Tiles in which the model's answers count as accepted where its probability is ``sure``.
 

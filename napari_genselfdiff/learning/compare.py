@@ -22,7 +22,6 @@ from napari_genselfdiff.learning.scoring import (
     classify,
     count,
     on_known,
-    score,
     share_right,
 )
 
@@ -60,12 +59,16 @@ def compare(
     index, names = class_index(task), [spec.name for spec in task.classes]
     after = candidate.load().to(device)
     answers_new = [classify(after, tile.image) for tile in tiles]
+    others = lesson.elsewhere
+    known_others = [tile.known for tile in others]
+    answers_others = [classify(after, tile.image) for tile in others]
     new = count(answers_new, tiles, held, index, after.n_classes)
     if known_before is None:
         constant = best_constant([index[tile.classes] for tile in tiles], held)
         old = count(constant, tiles, held, index, after.n_classes)
         verdict = judge_first(old, new, names, seed=seed)
         answers_old = [np.zeros_like(answer) for answer in answers_new]  # there was no answer
+        right = _right(answers_old, answers_new, tiles, held, index)
     else:
         before, channels = lesson.current.load().to(device), lesson.old_channels()
         answers_old = [channels[classify(before, tile.image)] for tile in tiles]
@@ -80,17 +83,18 @@ def compare(
         classes = Classes(names, fresh=lesson.fresh)
         by = Changed(gained[0], gained[1], right)
         alike = None
-        if others := lesson.elsewhere:
-            known = [tile.known for tile in others]
-            alike = score(after, others, known, index, background=True).likeness()
+        if others:
+            seen = count(
+                answers_others, others, known_others, index, after.n_classes, background=True
+            )
+            alike = seen.likeness()
         verdict = judge(
             old, new, known_before, kept_new, classes, by=by, elsewhere=alike, seed=seed
         )
-    verdict = replace(verdict, right=_right(answers_old, answers_new, tiles, held, index))
+    verdict = replace(verdict, right=right)
     if verdict.strays:
-        tiles, held = lesson.elsewhere, [tile.known for tile in lesson.elsewhere]
-        answers_old = [index[tile.classes] for tile in tiles]
-        answers_new = [classify(after, tile.image) for tile in tiles]
+        tiles, held = others, known_others
+        answers_old, answers_new = [index[tile.classes] for tile in others], answers_others
     return verdict, most_changed(answers_old, answers_new, tiles, held, class_values(task))
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from napari_genselfdiff.learning.answered import Picture
+from napari_genselfdiff.learning.answered import Unlabelled
 from napari_genselfdiff.prediction.plan import find_tissue
 from napari_genselfdiff.prediction.tiles import model_downsample
 from napari_genselfdiff.slides.geometry import Region, grid_shape
@@ -56,13 +56,13 @@ def corrected_slide(
 
 def read_elsewhere(
     slides: Sequence[CorrectedSlide], card: ModelCard, *, seed: int = 0
-) -> list[Picture]:
+) -> list[Unlabelled]:
     """Pictures of up to :data:`PLACES` random places with tissue, none of them checked by anyone.
 
-    They are read as the model of ``card`` reads them; nothing is known of them. ReadError (or what
-    opening raises) if a slide cannot be read.
+    They are read as the model of ``card`` reads them; nothing is known of them. SlideError if a
+    slide cannot be read.
     """
-    pictures: list[Picture] = []
+    pictures: list[Unlabelled] = []
     for number, corrected in enumerate(slides):
         wanted = (PLACES - len(pictures)) // (len(slides) - number)
         rng = np.random.default_rng([seed, 41, number])
@@ -77,7 +77,7 @@ def _read(
     card: ModelCard,
     wanted: int,
     rng: np.random.Generator,
-) -> Iterator[Picture]:
+) -> Iterator[Unlabelled]:
     scale = model_downsample(slide.mpp, card.mpp_range)
     shown, tissue = slide.in_colors(card.colors), find_tissue(slide)
     seen = [region.to_grid(scale.downsample) for region in checked]
@@ -95,7 +95,7 @@ def _read(
             continue
         wanted -= 1
         source = f"elsewhere:{slide.hash[:16]}:{region.y},{region.x}"
-        yield Picture(shown.read(region, scale.downsample), scale.mpp, source)
+        yield Unlabelled(shown.read(region, scale.downsample), scale.mpp, source)
 
 
 def _tissue_share(tissue: Tissue, region0: Region) -> float:

@@ -121,7 +121,7 @@ class Verdict:
     has the shares (old, new) of pixels kept aside that are answered as the person said, apart for
     what was ``corrected`` by hand and what was ``accepted``. ``elsewhere`` is how like the sure
     answers of the model in use it answers where nobody looked (:meth:`Counts.likeness`), None if
-    nothing is at hand there.
+    nothing is at hand there; ``strays`` whether it is refused for that.
     """
 
     decision: Decision
@@ -134,21 +134,12 @@ class Verdict:
     blocks: int
     right: dict[str, tuple[float, float]] = field(default_factory=dict)
     elsewhere: float | None = None
+    strays: bool = False
 
     @property
     def accepted(self) -> bool:
         """Whether the new model may replace the old one by itself."""
         return self.decision == "better"
-
-    @property
-    def strays(self) -> bool:
-        """Whether it is refused although it gains, as too much changes where nobody looked."""
-        return (
-            self.decision == "not_better"
-            and self.new > self.old
-            and self.elsewhere is not None
-            and self.elsewhere < LEAST_LIKENESS
-        )
 
 
 def count_blocks(
@@ -231,7 +222,18 @@ def judge(
         sentence = words.sentence_of_new_classes(decision, value, beside, found, unseen)
     else:
         sentence = words.sentence(decision, value, beside, blocks, problem)
-    return Verdict(decision, sentence, *value, gains, by_class, kept, blocks, elsewhere=elsewhere)
+    strays = decision == "not_better" and problem == "strays"
+    return Verdict(
+        decision,
+        sentence,
+        *value,
+        gains,
+        by_class,
+        kept,
+        blocks,
+        elsewhere=elsewhere,
+        strays=strays,
+    )
 
 
 def _unlike_corrections(by: Changed, gain: float) -> Problem:

@@ -15,7 +15,7 @@ import torch
 
 from napari_genselfdiff.backbone.noise import NoiseConfig, NoiseSchedule
 from napari_genselfdiff.errors import ConfigError
-from napari_genselfdiff.learning.answered import Picture, answered
+from napari_genselfdiff.learning.answered import Unlabelled, answered
 from napari_genselfdiff.learning.objectives import Denoising
 from napari_genselfdiff.registry.files import write_whole
 from napari_genselfdiff.registry.folder import read_backbone
@@ -84,5 +84,5 @@ def labelled(images: NDArray[np.uint8], model: Model) -> list[CorrectionTile]:
     """Images with what a model says of them as the truth, at the middle of its µm/px range."""
     low, high = model.card.mpp_range
     mpp = (low * high) ** 0.5
-    drawn = (Picture(image, mpp, f"generated:{number}") for number, image in enumerate(images))
+    drawn = (Unlabelled(image, mpp, f"generated:{number}") for number, image in enumerate(images))
     return answered(drawn, model.load(), model.card.task)

@@ -168,8 +168,8 @@ def with_elsewhere(
 ) -> Lesson:
     """The lesson, with what the model in use surely says of other places of the slides.
 
-    Only where the base has no tiles of its own to practise on, and a model is in use at all. What
-    opening and reading slides raises is raised.
+    Only where the base has no tiles of its own to practise on, and a model is in use at all.
+    SlideError if a slide cannot be read.
     """
     card = lesson.current.card
     if not slides or config.practice != "stored" or lesson.replay or is_untrained(card):

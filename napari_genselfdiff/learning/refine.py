@@ -70,8 +70,8 @@ class RefineRequest:
     ``current`` is the folder of the model in use, ``base`` that of the shipped model its line
     began with: learning starts there, with the corrections of ``current`` and ``tiles``. ``asked``
     is how the task is annotated now; classes drawn that ``current`` does not know become outputs of
-    the refined model. ``slides`` are where the
-    new tiles come from: a line without tiles of its own practises in other places there.
+    the refined model. ``slides`` are where the new tiles come from: a line without tiles of its own
+    practises in other places there.
     """
 
     current: Path

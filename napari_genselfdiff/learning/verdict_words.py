@@ -48,6 +48,7 @@ def sentence(
     blocks: int,
     problem: Problem,
 ) -> str:
+    """The verdict on ``value``, the Dice (old, new) on corrections kept aside."""
     aside = f"on corrections kept aside, Dice {from_to(*value)}"
     known = beside.said
     if decision == "too_little":
@@ -107,6 +108,7 @@ def sentence_of_new_classes(
 
 
 def too_little(blocks: int, found: str) -> str:
+    """The verdict where too few places were kept aside; ``found`` is what they say."""
     return (
         f"Too little to judge: only {blocks} places could be kept aside ({found}). "
         "Correct a few more places, or decide by the picture."

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from napari_genselfdiff.annotation.window import ACCEPTED
-from napari_genselfdiff.learning.answered import Picture, answered
+from napari_genselfdiff.learning.answered import Unlabelled, answered
 from napari_genselfdiff.learning.elsewhere import PLACES, SIDE, CorrectedSlide, read_elsewhere
 from napari_genselfdiff.learning.gate import LEAST_LIKENESS
 from napari_genselfdiff.learning.lesson import KEEP, REPLAY, RESERVE, prepare, with_elsewhere
@@ -24,7 +24,7 @@ from napari_genselfdiff.registry.folder import Model, read_model, write_model
 from napari_genselfdiff.slides.geometry import Region
 from tests.learning import tiny
 
-SHARE_OF_GLASS = 2  # columns of places to the right that hold nothing
+GLASS = 2  # columns of places to the right that hold nothing
 CONFIG = RefineConfig(
     budget_s=60.0, patch=64, batch=4, lr=2e-3, most_steps=40, fewest_steps=40, blends=(1.0,)
 )
@@ -33,7 +33,7 @@ CONFIG = RefineConfig(
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """5 x 4 places with tissue and two columns of glass."""
-    pixels = np.full((5 * SIDE, (4 + SHARE_OF_GLASS) * SIDE, 3), 245, np.uint8)
+    pixels = np.full((5 * SIDE, (4 + GLASS) * SIDE, 3), 245, np.uint8)
     pixels[:, : 4 * SIDE] = tiny.tissue(7, 5 * SIDE)[0][:, : 4 * SIDE]
     path = tmp_path_factory.mktemp("slides") / "slide.png"
     Image.fromarray(pixels).save(path)
@@ -50,7 +50,7 @@ def young(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
     return model
 
 
-def places(pictures: list[Picture]) -> list[Region]:
+def places(pictures: list[Unlabelled]) -> list[Region]:
     corners = [picture.source.split(":")[-1].split(",") for picture in pictures]
     return [Region(int(y), int(x), SIDE, SIDE) for y, x in corners]
 
@@ -68,7 +68,7 @@ def places(pictures: list[Picture]) -> list[Region]:
     ),
     seed=st.integers(0, 9),
 )
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15)
 def test_places_hold_tissue_that_nobody_checked(
     slide: Path, young: Model, checked: list[Region], seed: int
 ) -> None:
@@ -103,7 +103,7 @@ def test_several_slides_share_the_places_and_small_ones_do_not_matter(
 
 def test_only_sure_answers_count(base: Path) -> None:
     model = read_model(base)
-    picture = Picture(tiny.tissue(4)[0], 0.25, "here")
+    picture = Unlabelled(tiny.tissue(4)[0], 0.25, "here")
     (every,) = answered([picture], model.load(), tiny.NUCLEI)
     (sure,) = answered([picture], model.load(), tiny.NUCLEI, sure=0.8)
     assert every.known.all()
@@ -152,7 +152,7 @@ def agreement(model: Model, with_model: Model) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
-def test_what_unteaches_everything_elsewhere_is_refused(
+def test_what_is_unlearnt_elsewhere_is_noticed_there(
     young: Model, slide: Path, tmp_path: Path
 ) -> None:
     """Without other places the comparison cannot know, and says so."""
